@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From a tcp_sock to a record: the only place in the kernel that reads fields. */
+#ifndef TCPINFO_FILL_BPF_H
+#define TCPINFO_FILL_BPF_H
+
+#include "kernel_types.bpf.h"
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+
+#include "tcpinfo_record.h"
+#include "tcpinfo_units.h"
+
+extern int CONFIG_HZ __kconfig __weak;
+
+/* kernel v6.18 include/net/tcp.h */
+#define TCP_LISTEN 10
+#define TCP_ECN_MODE_ANY 0x11 /* TCP_ECN_MODE_RFC3168 | TCP_ECN_MODE_ACCECN; before v6.18 only bit 0 (TCP_ECN_OK) is used */
+#define TCP_ECN_SEEN 0x08
+#define TCP_INFINITE_SSTHRESH 0x7fffffff
+
+/* The presence bits gather in `present`, which the compiler keeps in registers. */
+#define MARK(id) (present[TCPINFO_FIELD_##id / 64] |= 1ULL << (TCPINFO_FIELD_##id % 64))
+
+/* Sets a field and its presence bit. */
+#define PUT(id, value)                                                                                                 \
+	({                                                                                                             \
+		r->id = (value);                                                                                       \
+		MARK(id);                                                                                              \
+	})
+
+/* The same for a member that not every kernel has. */
+#define PUT_IF_EXISTS(id, member, value)                                                                               \
+	({                                                                                                             \
+		if (bpf_core_field_exists(member))                                                                     \
+			PUT(id, value);                                                                                \
+	})
+
+/*
+ * A bit-field: a plain access would relocate the place of its storage but not the bits inside it, which differ between
+ * kernels and from our own declaration.
+ */
+#define BITS(object, member) BPF_CORE_READ_BITFIELD(object, member)
+
+/* What only the caller knows about the moment of the reading. */
+struct tcpinfo_moment {
+	__u64 time_ns;
+	__u64 cookie;
+	__u32 sequence;
+	__u32 generation;
+	__u32 event;
+	__u32 source;
+	__u32 state;	 /* after the event: in a state callback the socket still holds the old one */
+	__u32 old_state; /* 0: not a transition */
+	_Bool swept;
+	_Bool connecting; /* TCP_CONNECT callback: snd_nxt is not set yet, notsent_bytes would be garbage */
+};
+
+static __always_inline void set_ipv4(union tcpinfo_address *a, __be32 address)
+{
+	a->halves[0] = 0;
+	a->words[2] = bpf_htonl(0xffff);
+	a->words[3] = address;
+}
+
+static __always_inline void copy_ipv6(union tcpinfo_address *a, const struct in6_addr *address)
+{
+	a->words[0] = address->in6_u.u6_addr32[0];
+	a->words[1] = address->in6_u.u6_addr32[1];
+	a->words[2] = address->in6_u.u6_addr32[2];
+	a->words[3] = address->in6_u.u6_addr32[3];
+}
+
+static __always_inline void read_addresses(const struct tcp_sock *tp, union tcpinfo_address *local,
+					   union tcpinfo_address *peer)
+{
+	const struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
+
+	if (skc->skc_family == AF_INET6) {
+		copy_ipv6(local, &skc->skc_v6_rcv_saddr);
+		copy_ipv6(peer, &skc->skc_v6_daddr);
+	} else {
+		set_ipv4(local, skc->skc_rcv_saddr);
+		set_ipv4(peer, skc->skc_daddr);
+	}
+}
+
+/* kernel v6.18 net/ipv4/tcp_bbr.c bbr_get_info(), tcp_vegas.c tcp_vegas_get_info(), tcp_dctcp.c dctcp_get_info() */
+static __always_inline void fill_congestion_control(struct tcpinfo_record *r, __u64 *present,
+						    const struct inet_connection_sock *icsk, const struct tcp_sock *tp)
+{
+	const void *priv = &icsk->icsk_ca_priv[0];
+	__u64 name = r->congestion_control.halves[0];
+
+	if (r->congestion_control.halves[1])
+		return;
+	if (name == 0x726262 /* bbr */) {
+		const struct bbr *ca = priv;
+
+		if (bpf_core_field_exists(ca->min_rtt_us)) {
+			__u64 bandwidth = BPF_CORE_READ_BITFIELD_PROBED(ca, lt_use_bw) ? BPF_CORE_READ(ca, lt_bw) :
+											  BPF_CORE_READ(ca, bw.s[0].v);
+
+			PUT(bbr_bw, bandwidth * tp->mss_cache * 1000000 >> 24);
+			PUT(bbr_min_rtt, BPF_CORE_READ(ca, min_rtt_us));
+			PUT(bbr_pacing_gain, BPF_CORE_READ_BITFIELD_PROBED(ca, pacing_gain));
+			PUT(bbr_cwnd_gain, BPF_CORE_READ_BITFIELD_PROBED(ca, cwnd_gain));
+		}
+	} else if (name == 0x7361676576 /* vegas */) {
+		const struct vegas *ca = priv;
+
+		if (bpf_core_field_exists(ca->baseRTT)) {
+			PUT(vegas_enabled, BPF_CORE_READ(ca, doing_vegas_now));
+			PUT(vegas_rttcnt, BPF_CORE_READ(ca, cntRTT));
+			PUT(vegas_rtt, BPF_CORE_READ(ca, baseRTT));
+			PUT(vegas_minrtt, BPF_CORE_READ(ca, minRTT));
+		}
+	} else if (name == 0x7063746364 /* dctcp; its fallback is named dctcp-reno */) {
+		const struct dctcp *ca = priv;
+
+		if (bpf_core_field_exists(ca->dctcp_alpha)) {
+			PUT(dctcp_enabled, 1);
+			PUT(dctcp_ce_state, (__u16)BPF_CORE_READ(ca, ce_state));
+			PUT(dctcp_alpha, BPF_CORE_READ(ca, dctcp_alpha));
+			PUT(dctcp_ab_ecn, tp->mss_cache * (tp->delivered_ce - BPF_CORE_READ(ca, old_delivered_ce)));
+			PUT(dctcp_ab_tot, tp->mss_cache * (tp->delivered - BPF_CORE_READ(ca, old_delivered)));
+		}
+	}
+}
+
+/* kernel v6.18 net/ipv4/tcp.c tcp_get_info_chrono_stats() */
+static __always_inline __u64 chrono_us(const struct tcp_sock *tp, int type, __u32 now)
+{
+	__u32 jiffies = tp->chrono_stat[type - 1];
+
+	if (tp->chrono_type == type)
+		jiffies += tcpinfo_jiffies_since(now, tp->chrono_start);
+	return tcpinfo_chrono_us(jiffies, CONFIG_HZ);
+}
+
+/* Fields in units of time that the kernel keeps in jiffies: absent where HZ is not known. */
+static __always_inline void fill_jiffies(struct tcpinfo_record *r, __u64 *present, const struct tcp_sock *tp)
+{
+	const struct inet_connection_sock *icsk = &tp->inet_conn;
+	__u32 now = (__u32)bpf_jiffies64();
+	__u32 hz = CONFIG_HZ;
+	__u32 ato = BITS(icsk, icsk_ack.ato); /* 8 bits wide since v6.10, a u32 before */
+	__u64 busy, rwnd, sndbuf;
+
+	if (!hz)
+		return;
+	/* kernel v6.18 net/ipv4/tcp_output.c tcp_delack_max(): capped below the least RTO. A route's rto_min is not seen. */
+	if (bpf_core_field_exists(icsk->icsk_delack_max)) {
+		__u32 rto_min = icsk->icsk_rto_min, delack_max = icsk->icsk_delack_max;
+		__u32 below_rto = (rto_min > 2 ? rto_min : 2) - 1;
+
+		delack_max = below_rto < delack_max ? below_rto : delack_max;
+		ato = ato < delack_max ? ato : delack_max;
+	}
+	PUT(rto, tcpinfo_jiffies_to_us(icsk->icsk_rto, hz));
+	PUT(ato, tcpinfo_jiffies_to_us(ato, hz));
+	PUT(last_data_sent, tcpinfo_jiffies_to_ms(tcpinfo_jiffies_since(now, tp->lsndtime), hz));
+	PUT(last_data_recv, tcpinfo_jiffies_to_ms(tcpinfo_jiffies_since(now, icsk->icsk_ack.lrcvtime), hz));
+	PUT(last_ack_recv, tcpinfo_jiffies_to_ms(tcpinfo_jiffies_since(now, tp->rcv_tstamp), hz));
+	busy = chrono_us(tp, 1, now);
+	rwnd = chrono_us(tp, 2, now);
+	sndbuf = chrono_us(tp, 3, now);
+	PUT(busy_time, busy + rwnd + sndbuf);
+	PUT(rwnd_limited, rwnd);
+	PUT(sndbuf_limited, sndbuf);
+}
+
+/* kernel v6.18 net/ipv4/tcp.c tcp_get_info(), the part after the listener's */
+static __always_inline void fill_connection(struct tcpinfo_record *r, __u64 *present, const struct tcp_sock *tp,
+					    _Bool connecting)
+{
+	const struct inet_connection_sock *icsk = &tp->inet_conn;
+	__u32 rate = tp->rate_delivered, interval = tp->rate_interval_us, min_rtt = tp->rtt_min.s[0].v;
+	__u32 ssthresh = tp->snd_ssthresh, srtt = tp->srtt_us;
+	_Bool wscale = BITS(tp, rx_opt.wscale_ok);
+	__u8 options = 0;
+
+	PUT(ca_state, BITS(icsk, icsk_ca_state));
+	PUT(retransmits, icsk->icsk_retransmits);
+	PUT(probes, icsk->icsk_probes_out);
+	PUT(backoff, icsk->icsk_backoff);
+	options |= BITS(tp, rx_opt.tstamp_ok) ? 1 : 0;
+	options |= BITS(tp, rx_opt.sack_ok) ? 2 : 0;
+	options |= wscale ? 4 : 0;
+	options |= tp->ecn_flags & TCP_ECN_MODE_ANY ? 8 : 0;
+	options |= tp->ecn_flags & TCP_ECN_SEEN ? 16 : 0;
+	options |= BITS(tp, syn_data_acked) ? 32 : 0;
+	if (bpf_core_field_exists(tp->tcp_usec_ts)) /* v6.7 614e8316aa4c */
+		options |= BITS(tp, tcp_usec_ts) ? 64 : 0;
+	if (bpf_core_field_exists(tp->syn_fastopen_child)) /* v6.10 */
+		options |= BITS(tp, syn_fastopen_child) ? 128 : 0;
+	PUT(options, options);
+	PUT(snd_wscale, wscale ? BITS(tp, rx_opt.snd_wscale) : 0);
+	PUT(rcv_wscale, wscale ? BITS(tp, rx_opt.rcv_wscale) : 0);
+	PUT(delivery_rate_app_limited, BITS(tp, rate_app_limited));
+	PUT(fastopen_client_fail, BITS(tp, fastopen_client_fail));
+	fill_jiffies(r, present, tp);
+	PUT(snd_mss, tp->mss_cache);
+	PUT(rcv_mss, icsk->icsk_ack.rcv_mss);
+	PUT(unacked, tp->packets_out);
+	PUT(sacked, tp->sacked_out);
+	PUT(lost, tp->lost_out);
+	PUT(retrans, tp->retrans_out);
+	PUT(pmtu, icsk->icsk_pmtu_cookie);
+	PUT(rcv_ssthresh, tp->rcv_ssthresh);
+	if (srtt) {
+		PUT(rtt, srtt >> 3);
+		PUT(rttvar, tp->mdev_us >> 2);
+	}
+	if (ssthresh < TCP_INFINITE_SSTHRESH)
+		PUT(snd_ssthresh, ssthresh);
+	PUT(advmss, tp->advmss);
+	PUT(rcv_rtt, tp->rcv_rtt_est.rtt_us >> 3);
+	PUT(rcv_space, tp->rcvq_space.space);
+	PUT(total_retrans, tp->total_retrans);
+	PUT(bytes_acked, tp->bytes_acked);
+	PUT(bytes_received, tp->bytes_received);
+	PUT(segs_out, tp->segs_out);
+	PUT(segs_in, tp->segs_in);
+	if (!connecting) {
+		__s32 notsent = (__s32)(tp->write_seq - tp->snd_nxt);
+
+		PUT(notsent_bytes, notsent > 0 ? notsent : 0);
+	}
+	if (min_rtt != ~0U)
+		PUT(min_rtt, min_rtt);
+	PUT(data_segs_in, tp->data_segs_in);
+	PUT(data_segs_out, tp->data_segs_out);
+	PUT(delivery_rate, rate && interval ? (__u64)rate * tp->mss_cache * 1000000 / interval : 0);
+	PUT(delivered, tp->delivered);
+	PUT(delivered_ce, tp->delivered_ce);
+	PUT(bytes_sent, tp->bytes_sent);
+	PUT(bytes_retrans, tp->bytes_retrans);
+	PUT(dsack_dups, tp->dsack_dups);
+	PUT(reord_seen, tp->reord_seen);
+	PUT(rcv_ooopack, tp->rcv_ooopack);
+	PUT(snd_wnd, tp->snd_wnd);
+	PUT(rcv_wnd, tp->rcv_wnd);
+	PUT_IF_EXISTS(rehash, tp->plb_rehash, tp->plb_rehash + tp->timeout_rehash); /* v6.2 29c1c44646ae */
+	if (bpf_core_field_exists(tp->total_rto)) {				     /* v6.7 3868ab0f1925 */
+		__u32 stamp = tp->rto_stamp, total = tp->total_rto_time;
+
+		PUT(total_rto, tp->total_rto);
+		PUT(total_rto_recoveries, tp->total_rto_recoveries);
+		PUT(total_rto_time, stamp ? total + (__u32)(bpf_ktime_get_ns() / 1000000) - stamp : total);
+	}
+	if (bpf_core_field_exists(tp->received_ecn_bytes)) { /* v6.18, accurate ECN */
+		PUT(received_ce, tp->received_ce);
+		PUT(delivered_e1_bytes, tp->delivered_ecn_bytes[0]);
+		PUT(delivered_e0_bytes, tp->delivered_ecn_bytes[1]);
+		PUT(delivered_ce_bytes, tp->delivered_ecn_bytes[2]);
+		PUT(received_e1_bytes, tp->received_ecn_bytes[0]);
+		PUT(received_e0_bytes, tp->received_ecn_bytes[1]);
+		PUT(received_ce_bytes, tp->received_ecn_bytes[2]);
+		PUT(accecn_fail_mode, BITS(tp, accecn_fail_mode));
+		PUT(accecn_opt_seen, BITS(tp, saw_accecn_opt));
+	}
+	fill_congestion_control(r, present, icsk, tp);
+}
+
+/* kernel v6.18 net/core/sock.c sk_get_meminfo() */
+static __always_inline void fill_memory(struct tcpinfo_record *r, __u64 *present, const struct sock *sk)
+{
+	PUT(skmem_rmem_alloc, sk->sk_backlog.rmem_alloc.counter);
+	PUT(skmem_rcvbuf, sk->sk_rcvbuf);
+	PUT(skmem_wmem_alloc, sk->sk_wmem_alloc.refs.counter - 1);
+	PUT(skmem_sndbuf, sk->sk_sndbuf);
+	PUT(skmem_fwd_alloc, sk->sk_forward_alloc);
+	PUT(skmem_wmem_queued, sk->sk_wmem_queued);
+	PUT(skmem_optmem, sk->sk_omem_alloc.counter);
+	PUT(skmem_backlog, sk->sk_backlog.len);
+	PUT(skmem_drops, sk->sk_drops.counter);
+}
+
+static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct tcp_sock *tp,
+					 const struct tcpinfo_moment *moment)
+{
+	const struct inet_connection_sock *icsk = &tp->inet_conn;
+	const struct sock *sk = &icsk->icsk_inet.sk;
+	const struct sock_common *skc = &sk->__sk_common;
+	const struct tcp_congestion_ops *ca = icsk->icsk_ca_ops;
+	const struct tcp_ulp_ops *ulp = icsk->icsk_ulp_ops;
+	__u64 present[TCPINFO_PRESENT_WORDS] = {};
+	__u64 cgroup_id;
+
+	__builtin_memset(r, 0, sizeof(*r));
+	r->version = TCPINFO_RECORD_VERSION;
+	r->size = sizeof(*r);
+
+	PUT(time_ns, moment->time_ns);
+	PUT(cookie, moment->cookie);
+	PUT(netns_cookie, skc->skc_net.net->net_cookie);
+	cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
+	if (cgroup_id)
+		PUT(cgroup_id, cgroup_id);
+	read_addresses(tp, &r->local_address, &r->peer_address);
+	MARK(local_address);
+	MARK(peer_address);
+	if (ca) {
+		r->congestion_control.halves[0] = *(const __u64 *)&ca->name[0];
+		r->congestion_control.halves[1] = *(const __u64 *)&ca->name[8];
+		MARK(congestion_control);
+	}
+	if (ulp) {
+		r->ulp.halves[0] = *(const __u64 *)&ulp->name[0];
+		r->ulp.halves[1] = *(const __u64 *)&ulp->name[8];
+		MARK(ulp);
+	}
+	PUT(sequence, moment->sequence);
+	PUT(generation, moment->generation);
+	PUT(event, moment->event);
+	PUT(source, moment->source);
+	PUT(family, skc->skc_family);
+	PUT(state, moment->state);
+	PUT(local_port, skc->skc_num);
+	PUT(peer_port, bpf_ntohs(skc->skc_dport));
+	PUT(cpu, bpf_get_smp_processor_id());
+	if (moment->old_state)
+		PUT(old_state, moment->old_state);
+	PUT(swept, moment->swept);
+	PUT(is_mptcp, tp->is_mptcp);
+	PUT(shutdown, sk->sk_shutdown);
+	PUT(tos, icsk->icsk_inet.tos);
+
+	PUT(pacing_rate, sk->sk_pacing_rate);
+	PUT(max_pacing_rate, sk->sk_max_pacing_rate);
+	PUT(reordering, tp->reordering);
+	PUT(snd_cwnd, tp->snd_cwnd);
+	if (moment->state == TCP_LISTEN) {
+		PUT(unacked, sk->sk_ack_backlog);
+		PUT(sacked, sk->sk_max_ack_backlog);
+	} else {
+		fill_connection(r, present, tp, moment->connecting);
+	}
+	fill_memory(r, present, sk);
+
+	r->present[0] = present[0];
+	r->present[1] = present[1];
+	r->present[2] = present[2];
+}
+
+#endif

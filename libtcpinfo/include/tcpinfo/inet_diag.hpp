@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+
+#include <tcpinfo/filter.hpp>
+#include <tcpinfo/source.hpp>
+
+namespace tcpinfo {
+
+struct InetDiagOptions {
+  /// Time between the beginnings of two dumps; the first one is due at once.
+  std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
+  /// Compiled to inet_diag bytecode, so that the kernel leaves out what is not wanted.
+  Filter filter;
+  /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump.
+  std::filesystem::path cgroup;
+  /// A network namespace file, as /run/netns/NAME or /proc/PID/ns/net; empty: the caller's. Needs CAP_SYS_ADMIN.
+  std::filesystem::path netns;
+  /// Bit i: sockets in TCP state i. Default: all connections, without LISTEN (10), TIME_WAIT (6), NEW_SYN_RECV (12).
+  std::uint32_t states = 0x1fff & ~((1u << 10) | (1u << 6) | (1u << 12) | (1u << 7) | 1u);
+};
+
+/// Polls the sockets of one network namespace by netlink (sock_diag). Each dump gives a sample record a socket; records
+/// carry the dump's number as their sequence. A socket that is missing in an interrupted dump
+/// (Statistics::dumps_interrupted) is unknown, not closed.
+///
+/// Needs no privilege for what the kernel shows to everybody; CAP_NET_ADMIN for cgroup filters, congestion-control
+/// state and socket memory; no BPF. Source: kernel net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c.
+class TCPINFO_EXPORT InetDiagSource final : public Source {
+ public:
+  /// Opens the netlink socket. Throws Error: the namespace file cannot be opened or entered (EPERM, ENOENT), the cgroup
+  /// is none (Errc::kNotCgroup2), the kernel has no inet_diag (ENOENT, EOPNOTSUPP).
+  explicit InetDiagSource(const InetDiagOptions& options);
+  ~InetDiagSource() override;
+
+  SourceId id() const noexcept override;
+  int descriptor() const noexcept override;
+  std::optional<Clock::time_point> next_deadline() const noexcept override;
+  std::error_code tick(Clock::time_point now) noexcept override;
+  DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept override;
+  Capabilities capabilities() const override;
+  Statistics statistics() const noexcept override;
+  void close() noexcept override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tcpinfo

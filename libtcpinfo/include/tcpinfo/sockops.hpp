@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+
+#include <tcpinfo/filter.hpp>
+#include <tcpinfo/source.hpp>
+
+namespace tcpinfo {
+
+struct SockopsOptions {
+  /// Directory of the cgroup v2 whose sockets, and those of all cgroups below it, are followed. A socket belongs to the
+  /// cgroup that its process was in when it made the socket, or when it made the listener.
+  std::filesystem::path cgroup;
+  Mode mode = Mode::kPolling;
+  /// Polling: each connection is sampled this often, by RTT callbacks and, where none come, by a sweep. 0: at every RTT
+  /// callback, and a sweep every 100 ms.
+  std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
+  /// Decided in the kernel, once a connection, when it begins.
+  Filter filter;
+  /// Size of the ring buffer: a power of two and a multiple of the page size.
+  std::size_t ring_bytes = std::size_t{4} << 20;
+  /// Records are drained at the latest this long after they were made, if the owner keeps next_deadline().
+  std::chrono::nanoseconds latency = std::chrono::milliseconds(50);
+  /// The descriptor becomes readable when the ring holds this much; 0: a quarter of it.
+  std::size_t wakeup_bytes = 0;
+};
+
+/// Streams records of every connection that begins in a cgroup while it is attached, both ends if both are there, in any
+/// network namespace, IPv4, IPv6 and IPv4-mapped. Connections older than the attach are not seen.
+///
+/// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
+/// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
+/// attached there: when the process dies, the kernel detaches it. Source: BPF_PROG_TYPE_SOCK_OPS and
+/// iter/bpf_sk_storage_map.
+class TCPINFO_EXPORT SockopsSource final : public Source {
+ public:
+  /// Loads and attaches. Throws Error: the path does not exist, is no directory or not in cgroup v2
+  /// (Errc::kNotCgroup2), no privilege (EPERM), no BTF (Errc::kNoBtf), a value out of range (Errc::kInvalidOption), or
+  /// what the kernel answered. After a throw nothing stays attached.
+  explicit SockopsSource(const SockopsOptions& options);
+  ~SockopsSource() override;
+
+  SourceId id() const noexcept override;
+  int descriptor() const noexcept override;
+  std::optional<Clock::time_point> next_deadline() const noexcept override;
+  std::error_code tick(Clock::time_point now) noexcept override;
+  DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept override;
+  Capabilities capabilities() const override;
+  Statistics statistics() const noexcept override;
+  void close() noexcept override;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tcpinfo

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <vector>
+
+#include <tcpinfo/record.hpp>
+
+namespace tcpinfo {
+
+/// A reference to a callable that takes a `const Record&`. It does not own the callable, which has to outlive the call
+/// that it is passed to. The callable should not throw: a record whose sink threw is counted as lost there.
+class RecordSink {
+ public:
+  template <class F>
+    requires std::is_invocable_v<F&, const Record&> && (!std::is_same_v<std::remove_cvref_t<F>, RecordSink>)
+  RecordSink(F&& f) noexcept  // NOLINT(google-explicit-constructor): made to be passed a lambda
+      : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
+        call_([](void* object, const Record& record) { (*static_cast<std::remove_reference_t<F>*>(object))(record); }) {}
+
+  void operator()(const Record& record) const { call_(object_, record); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, const Record&);
+};
+
+using EventCounts = std::array<std::uint64_t, kEventCount>;  ///< indexed by tcpinfo_event
+
+/// What became of the records: emitted = delivered + lost_ring + lost_sink + what the ring still holds, event by event.
+struct Statistics {
+  EventCounts emitted{};    ///< records that were due
+  EventCounts delivered{};  ///< records that reached a sink
+  EventCounts lost_ring{};  ///< lost because the ring buffer was full
+  EventCounts lost_sink{};  ///< lost because the sink threw
+  std::uint64_t malformed = 0;    ///< messages or attributes that broke their format, skipped
+  std::uint64_t connections = 0;  ///< sockops: connections that passed the filter
+  std::uint64_t filtered = 0;     ///< sockops: connections that did not
+  std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
+  std::uint64_t wakeups = 0;      ///< sockops: times that the watermark woke the consumer
+  std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
+  std::uint64_t dumps = 0;              ///< inet_diag: dumps that came to their end
+  std::uint64_t dumps_interrupted = 0;  ///< inet_diag: of these, incomplete; what they lack is unknown
+
+  static std::uint64_t sum(const EventCounts& counts) noexcept {
+    std::uint64_t total = 0;
+    for (auto count : counts) total += count;
+    return total;
+  }
+};
+
+/// One thing that a source can or cannot do here, found by trying.
+struct Capability {
+  std::string name;     ///< as "rtt_callbacks", "sweep", "cgroup_filter"
+  bool available;
+  std::string detail;   ///< what was seen; for one that is missing, the way out
+};
+using Capabilities = std::vector<Capability>;
+
+struct DrainResult {
+  std::size_t records = 0;
+  std::error_code error;  ///< set where the source failed; what came before it was delivered
+};
+
+/// Where records come from. The owner drives it from one thread: wait until descriptor() is readable or
+/// next_deadline() has come, call tick(), call drain(), again. Monitor does so inside Boost.Asio. A source starts no
+/// thread and prints nothing. Not thread safe; different sources are independent of each other.
+class TCPINFO_EXPORT Source {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  virtual ~Source();
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+
+  virtual SourceId id() const noexcept = 0;
+
+  /// Becomes readable when drain() has something to do; owned by the source, -1 if it has none.
+  virtual int descriptor() const noexcept = 0;
+
+  /// When tick() is due next (sweeps, polls, records that waited long enough); nothing if never.
+  virtual std::optional<Clock::time_point> next_deadline() const noexcept = 0;
+
+  /// Does what is due at `now`. May be called at any time. An error leaves the source usable: the next tick tries again.
+  virtual std::error_code tick(Clock::time_point now) noexcept = 0;
+
+  /// Passes what is ready to `sink`, without waiting, and returns when nothing is left or `limit` records were passed
+  /// (a source may pass a few more: what one system call gave). The records are valid inside the sink only.
+  virtual DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept = 0;
+
+  virtual Capabilities capabilities() const = 0;
+  virtual Statistics statistics() const noexcept = 0;
+
+  /// Detaches and releases everything; called again, and before destruction, it does nothing. After it the descriptor
+  /// is -1, drain() gives nothing, statistics() stays as it was at the end.
+  virtual void close() noexcept = 0;
+
+ protected:
+  Source();
+};
+
+/// Nanoseconds of CLOCK_BOOTTIME now: the clock of Record::time_ns(). Thread safe.
+TCPINFO_EXPORT std::uint64_t boot_time_ns() noexcept;
+
+}  // namespace tcpinfo

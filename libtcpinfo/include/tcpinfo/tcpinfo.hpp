@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+// Everything but the parts that need other libraries: format.hpp (fmt) and monitor.hpp (Boost.Asio).
+#include <tcpinfo/cgroup.hpp>
+#include <tcpinfo/csv.hpp>
+#include <tcpinfo/error.hpp>
+#include <tcpinfo/filter.hpp>
+#include <tcpinfo/inet_diag.hpp>
+#include <tcpinfo/json.hpp>
+#include <tcpinfo/record.hpp>
+#include <tcpinfo/sockops.hpp>
+#include <tcpinfo/source.hpp>

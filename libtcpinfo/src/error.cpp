@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <tcpinfo/error.hpp>
+
+namespace tcpinfo {
+namespace {
+
+class Category final : public std::error_category {
+ public:
+  const char* name() const noexcept override { return "tcpinfo"; }
+  std::string message(int value) const override {
+    switch (static_cast<Errc>(value)) {
+      case Errc::kNotCgroup2: return "not a directory of a cgroup v2 hierarchy";
+      case Errc::kNoBtf: return "the kernel offers no BTF type information";
+      case Errc::kInvalidFilter: return "invalid filter";
+      case Errc::kInvalidOption: return "invalid option";
+      case Errc::kMalformed: return "malformed input";
+      case Errc::kDumpInterrupted: return "netlink dump interrupted";
+      case Errc::kUnknownField: return "unknown field";
+    }
+    return "unknown error";
+  }
+};
+
+}  // namespace
+
+const std::error_category& error_category() noexcept {
+  static const Category category;
+  return category;
+}
+
+Error::Error(std::error_code code, std::string action, std::string way_out) : std::system_error(code) {
+  text_ = std::move(action) + ": " + code.message();
+  if (!way_out.empty()) text_ += " (" + way_out + ")";
+}
+
+Error::~Error() = default;
+
+}  // namespace tcpinfo

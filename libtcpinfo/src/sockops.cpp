@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <tcpinfo/sockops.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include <tcpinfo/cgroup.hpp>
+#include <tcpinfo/error.hpp>
+
+#include "sockops.skel.h"
+#include "system.hpp"
+
+namespace tcpinfo {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
+
+struct SkeletonDeleter {
+  void operator()(struct sockops* skeleton) const noexcept { sockops__destroy(skeleton); }
+};
+struct LinkDeleter {
+  void operator()(bpf_link* link) const noexcept { bpf_link__destroy(link); }
+};
+struct RingDeleter {
+  void operator()(ring_buffer* ring) const noexcept { ring_buffer__free(ring); }
+};
+
+[[noreturn]] void fail(int error, const std::string& action, const std::string& way_out) {
+  throw Error(std::error_code(error, std::generic_category()), action, way_out);
+}
+
+[[noreturn]] void invalid(const std::string& action, const std::string& way_out) {
+  throw Error(make_error_code(Errc::kInvalidOption), action, way_out);
+}
+
+std::string way_out_of(int error) {
+  if (error == EPERM || error == EACCES) return "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; try tcpinfo doctor";
+  if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
+  return "try tcpinfo doctor";
+}
+
+// libbpf prints to standard error by default, and a library prints nothing. The print function is the process's: it is put
+// back for others who use libbpf.
+class QuietLibbpf {
+ public:
+  QuietLibbpf() noexcept : old_(libbpf_set_print([](libbpf_print_level, const char*, va_list) { return 0; })) {}
+  ~QuietLibbpf() { libbpf_set_print(old_); }
+  QuietLibbpf(const QuietLibbpf&) = delete;
+  QuietLibbpf& operator=(const QuietLibbpf&) = delete;
+
+ private:
+  libbpf_print_fn_t old_;
+};
+
+void check(const SockopsOptions& options) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  if (options.interval < nanoseconds::zero())
+    invalid("set the sampling interval", "it is 0, for every RTT callback, or more");
+  if (options.latency <= nanoseconds::zero()) invalid("set the latency", "it is more than 0");
+  if (!std::has_single_bit(options.ring_bytes) || options.ring_bytes % page != 0 || options.ring_bytes > 1u << 31)
+    invalid("set the ring size to " + std::to_string(options.ring_bytes),
+            "it is a power of two and a multiple of the page size, " + std::to_string(page) + ", up to 2 GiB");
+  if (options.wakeup_bytes > options.ring_bytes)
+    invalid("set the wake-up watermark", "it is not more than the ring's size");
+}
+
+}  // namespace
+
+struct SockopsSource::Impl {
+  explicit Impl(const SockopsOptions& chosen) : options(chosen) {
+    check(options);
+    interval = options.interval > nanoseconds::zero() ? options.interval : kSweepIntervalAtEveryRtt;
+  }
+
+  // Members go in reverse order: first the links, so that nothing runs any more when the maps go.
+  SockopsOptions options;
+  nanoseconds interval;
+  std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
+  std::unique_ptr<ring_buffer, RingDeleter> ring;
+  std::unique_ptr<bpf_link, LinkDeleter> sweep_link;
+  std::unique_ptr<bpf_link, LinkDeleter> attach_link;
+
+  Clock::time_point next_sweep{};
+  Clock::time_point next_drain{};
+  Statistics statistics;
+  mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
+
+  const RecordSink* sink = nullptr;  // set during drain()
+  std::size_t limit = 0;
+  std::size_t drained = 0;
+
+  void load();
+  void attach();
+  void read_counters(Statistics& into) const noexcept;
+  std::error_code sweep() noexcept;
+
+  static int on_record(void* context, void* data, std::size_t size) noexcept;
+};
+
+void SockopsSource::Impl::load() {
+  if (int error = sys::fault("open skeleton")) fail(error, "open the sock_ops programs", way_out_of(error));
+  skeleton.reset(sockops__open());
+  if (!skeleton) fail(errno, "open the sock_ops programs", way_out_of(errno));
+
+  auto& settings = skeleton->rodata->settings;
+  static_assert(sizeof(settings) == sizeof(tcpinfo_settings));
+  tcpinfo_settings wanted{};
+  wanted.mode = static_cast<__u32>(options.mode);
+  wanted.interval_ns = static_cast<__u64>(options.interval.count());
+  wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
+  wanted.wakeup_bytes = options.wakeup_bytes ? options.wakeup_bytes : options.ring_bytes / 4;
+  wanted.filter = options.filter.raw();
+  std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
+
+  if (int error = bpf_map__set_max_entries(skeleton->maps.records, static_cast<__u32>(options.ring_bytes)))
+    fail(-error, "set the ring size", "");
+
+  int error = sys::fault("load");
+  if (!error) error = -sockops__load(skeleton.get());
+  if (error) {
+    // Without type information CO-RE relocation cannot begin; say that rather than what follows from it.
+    if (access("/sys/kernel/btf/vmlinux", R_OK) != 0)
+      throw Error(make_error_code(Errc::kNoBtf), "load the sock_ops programs",
+                  "needs a kernel with CONFIG_DEBUG_INFO_BTF, which /sys/kernel/btf/vmlinux shows; the inet_diag source "
+                  "works without");
+    fail(error, "load the sock_ops programs", way_out_of(error));
+  }
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) fail(-cpus, "count the possible CPUs", "");
+  counters.resize(static_cast<std::size_t>(cpus));
+
+  error = sys::fault("map ring");
+  if (!error) {
+    ring.reset(ring_buffer__new(bpf_map__fd(skeleton->maps.records), on_record, this, nullptr));
+    if (!ring) error = errno;
+  }
+  if (error) fail(error, "map the ring buffer", way_out_of(error));
+}
+
+void SockopsSource::Impl::attach() {
+  if (options.mode == Mode::kPolling) {
+    DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, iterator);
+    bpf_iter_link_info target{};
+    target.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton->maps.connections));
+    iterator.link_info = &target;
+    iterator.link_info_len = sizeof(target);
+    int error = sys::fault("attach sweep");
+    if (!error) {
+      sweep_link.reset(bpf_program__attach_iter(skeleton->progs.tcpinfo_sweep, &iterator));
+      if (!sweep_link) error = errno;
+    }
+    if (error) fail(error, "attach the sweep over socket storage", way_out_of(error));
+  }
+
+  // Last: from here on records are made.
+  sys::Fd directory;
+  int error = sys::fault("open cgroup");
+  if (!error) {
+    directory.reset(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory) error = errno;
+  }
+  if (error) fail(error, "open cgroup " + options.cgroup.string(), "");
+  error = sys::fault("attach sock_ops");
+  if (!error) {
+    attach_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_sockops, directory.get()));
+    if (!attach_link) error = errno;
+  }
+  if (error) fail(error, "attach sock_ops to " + options.cgroup.string(), way_out_of(error));
+
+  const auto now = Clock::now();
+  next_sweep = now + interval;
+  next_drain = now + options.latency;
+}
+
+int SockopsSource::Impl::on_record(void* context, void* data, std::size_t size) noexcept {
+  auto& self = *static_cast<Impl*>(context);
+  const auto record = Record::view({static_cast<const std::byte*>(data), size});
+  if (!record) {
+    ++self.statistics.malformed;
+    return 0;
+  }
+  const auto event = record->raw().event;
+  try {
+    (*self.sink)(*record);
+    if (event < kEventCount) ++self.statistics.delivered[event];
+  } catch (...) {
+    if (event < kEventCount) ++self.statistics.lost_sink[event];
+  }
+  // A negative answer ends ring_buffer__consume(), after it has released this record.
+  return ++self.drained >= self.limit ? -ECANCELED : 0;
+}
+
+std::error_code SockopsSource::Impl::sweep() noexcept {
+  sys::Fd iterator(bpf_iter_create(bpf_link__fd(sweep_link.get())));
+  if (!iterator) return {errno, std::generic_category()};
+  // The program writes to the ring, not to the reader: one read walks all tagged sockets.
+  char nothing[64];
+  ssize_t got;
+  do got = ::read(iterator.get(), nothing, sizeof(nothing));
+  while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
+  if (got < 0) return {errno, std::generic_category()};
+  ++statistics.sweeps;
+  return {};
+}
+
+void SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
+  const __u32 zero = 0;
+  if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0) return;
+  into.emitted = {};
+  into.lost_ring = {};
+  into.connections = into.filtered = into.untracked = into.wakeups = 0;
+  for (const auto& cpu : counters) {
+    for (std::size_t event = 0; event < kEventCount; ++event) {
+      into.emitted[event] += cpu.emitted[event];
+      into.lost_ring[event] += cpu.lost[event];
+    }
+    into.connections += cpu.connections;
+    into.filtered += cpu.filtered;
+    into.untracked += cpu.untracked;
+    into.wakeups += cpu.wakeups;
+  }
+}
+
+SockopsSource::SockopsSource(const SockopsOptions& options) {
+  cgroup_id(options.cgroup);
+  const QuietLibbpf quiet;
+  impl_ = std::make_unique<Impl>(options);
+  impl_->load();
+  impl_->attach();
+}
+
+SockopsSource::~SockopsSource() { close(); }
+
+SourceId SockopsSource::id() const noexcept { return SourceId::kSockops; }
+
+int SockopsSource::descriptor() const noexcept { return impl_->ring ? ring_buffer__epoll_fd(impl_->ring.get()) : -1; }
+
+std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
+  if (!impl_->ring) return std::nullopt;
+  return impl_->sweep_link ? std::min(impl_->next_sweep, impl_->next_drain) : impl_->next_drain;
+}
+
+std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
+  if (!impl_->ring) return {};
+  // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
+  const auto advance = [now](Clock::time_point& due, nanoseconds step) {
+    due += std::chrono::duration_cast<Clock::duration>(step);
+    if (due <= now) due = now + std::chrono::duration_cast<Clock::duration>(step);
+  };
+  if (now >= impl_->next_drain) advance(impl_->next_drain, impl_->options.latency);
+  if (impl_->sweep_link && now >= impl_->next_sweep) {
+    advance(impl_->next_sweep, impl_->interval);
+    return impl_->sweep();
+  }
+  return {};
+}
+
+DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
+  if (!impl_->ring || limit == 0) return {};
+  // Before reading: a record that comes after the last look wakes us again.
+  __atomic_store_n(&impl_->skeleton->bss->wakeup_pending, 0, __ATOMIC_SEQ_CST);
+  impl_->sink = &sink;
+  impl_->limit = limit;
+  impl_->drained = 0;
+  const int got = ring_buffer__consume(impl_->ring.get());
+  impl_->sink = nullptr;
+  DrainResult result{.records = impl_->drained, .error = {}};
+  if (got < 0 && got != -ECANCELED) result.error = {-got, std::generic_category()};
+  return result;
+}
+
+Capabilities SockopsSource::capabilities() const {
+  const bool open = impl_->ring != nullptr;
+  Capabilities result;
+  result.push_back({"rtt_callbacks", open, open ? "attached to " + impl_->options.cgroup.string() : "closed"});
+  result.push_back({"sweep", impl_->sweep_link != nullptr,
+                    impl_->sweep_link ? "iter/bpf_sk_storage_map" : "only in polling mode, while open"});
+  result.push_back({"adoption", false, "connections older than the attach are not seen"});
+  return result;
+}
+
+Statistics SockopsSource::statistics() const noexcept {
+  Statistics result = impl_->statistics;
+  if (impl_->skeleton) impl_->read_counters(result);
+  return result;
+}
+
+void SockopsSource::close() noexcept {
+  if (!impl_ || !impl_->skeleton) return;
+  impl_->attach_link.reset();
+  impl_->sweep_link.reset();
+  impl_->read_counters(impl_->statistics);
+  impl_->ring.reset();
+  impl_->skeleton.reset();
+}
+
+}  // namespace tcpinfo

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "system.hpp"
+
+namespace tcpinfo::sys {
+
+thread_local FaultHook fault_hook = nullptr;
+
+}  // namespace tcpinfo::sys

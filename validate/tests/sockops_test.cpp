@@ -1,0 +1,702 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The sockops source against real sockets on the running kernel.
+#include <bpf/bpf.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/inet_diag.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <thread>
+#include <tuple>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "lab/lab.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using lab::Ip;
+using testing::ElementsAre;
+using tcpinfo::Event;
+using tcpinfo::Field;
+using tcpinfo::Mode;
+using tcpinfo::Record;
+
+constexpr std::uint8_t kEstablished = 1, kSynSent = 2, kSynRecv = 3, kFinWait1 = 4, kFinWait2 = 5, kClose = 7,
+                       kCloseWait = 8, kLastAck = 9;
+
+/// All records of a source, in the order of delivery.
+class Collector {
+ public:
+  explicit Collector(tcpinfo::Source& source) : source_(source) {}
+
+  void drain() {
+    const auto result = source_.drain([this](const Record& record) { records_.push_back(record.raw()); });
+    ASSERT_FALSE(result.error) << result.error.message();
+  }
+  /// Drives the source as its owner would until `done` or five seconds have passed.
+  template <class Done>
+  bool until(Done done) {
+    for (const auto end = std::chrono::steady_clock::now() + 5s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(1ms)) {
+      EXPECT_FALSE(source_.tick(std::chrono::steady_clock::now()));
+      drain();
+      if (done()) return true;
+    }
+    return false;
+  }
+  void during(std::chrono::milliseconds time) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    until([end] { return std::chrono::steady_clock::now() >= end; });
+  }
+  std::vector<Record> of(std::uint64_t cookie) const {
+    std::vector<Record> found;
+    for (const auto& record : records_)
+      if (record.cookie == cookie) found.emplace_back(record);
+    return found;
+  }
+  std::vector<Record> of(std::uint64_t cookie, Event event) const {
+    auto found = of(cookie);
+    std::erase_if(found, [event](const Record& record) { return record.event() != static_cast<std::uint8_t>(event); });
+    return found;
+  }
+  bool closed(std::uint64_t cookie) const { return !of(cookie, Event::kClose).empty(); }
+  const std::vector<tcpinfo_record>& all() const { return records_; }
+
+ private:
+  tcpinfo::Source& source_;
+  std::vector<tcpinfo_record> records_;
+};
+
+std::uint64_t count_links() {
+  std::uint64_t count = 0;
+  for (__u32 id = 0; bpf_link_get_next_id(id, &id) == 0;) ++count;
+  return count;
+}
+
+std::size_t count_descriptors() {
+  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+class Sockops : public testing::Test {
+ protected:
+  tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
+    tcpinfo::SockopsOptions options;
+    options.cgroup = cgroup.path();
+    options.mode = mode;
+    options.interval = 10ms;
+    return options;
+  }
+  /// In the test's namespace and cgroup, so that its sockets are too.
+  template <class Body>
+  void inside(Body body) {
+    netns.run([&] {
+      const lab::InCgroup in(cgroup);
+      body();
+    });
+  }
+
+  lab::Netns netns{"tcpinfo-test"};
+  lab::Cgroup cgroup{"tcpinfo-test"};
+};
+
+class SockopsIp : public Sockops, public testing::WithParamInterface<Ip> {};
+INSTANTIATE_TEST_SUITE_P(All, SockopsIp, testing::Values(Ip::kV4, Ip::kV6, Ip::kMapped),
+                         [](const auto& parameter) { return lab::name(parameter.param); });
+
+// What every record says of who it is about.
+void expect_identity(const Record& record, Ip ip, std::uint16_t local_port, std::uint16_t peer_port,
+                     const lab::Cgroup& cgroup) {
+  EXPECT_EQ(record.source(), TCPINFO_SOURCE_SOCKOPS);
+  EXPECT_EQ(record.family(), ip == Ip::kV4 ? AF_INET : AF_INET6);
+  EXPECT_EQ(tcpinfo::to_string(*record.local_address()), ip == Ip::kV6 ? "::1" : "127.0.0.1");
+  EXPECT_EQ(tcpinfo::to_string(*record.peer_address()), ip == Ip::kV6 ? "::1" : "127.0.0.1");
+  EXPECT_EQ(record.local_port(), local_port);
+  EXPECT_EQ(record.peer_port(), peer_port);
+  EXPECT_EQ(record.cgroup_id(), tcpinfo::cgroup_id(cgroup.path()));
+  EXPECT_TRUE(record.netns_cookie());
+  EXPECT_LE(*record.time_ns(), tcpinfo::boot_time_ns());
+  EXPECT_GT(*record.time_ns(), tcpinfo::boot_time_ns() - 60'000'000'000);
+}
+
+TEST_P(SockopsIp, StateModeReportsEachTransitionOfBothEnds) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options(Mode::kState));
+    Collector collected(source);
+    auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    const auto client = pair.client.cookie(), server = pair.server.cookie();
+    const auto client_port = pair.client.local_port(), server_port = listener.local_port();
+    pair.client.send(10);
+    pair.server.receive(10);
+    pair.client.close();
+    ASSERT_TRUE(collected.until([&] {
+      const auto last = collected.of(server);
+      return !last.empty() && last.back().state() == kCloseWait;
+    }));
+    pair.server.close();
+    ASSERT_TRUE(collected.until([&] { return collected.closed(client) && collected.closed(server); }));
+
+    using Step = std::tuple<Event, int, int>;  // event, old state (-1: absent), state
+    const auto steps = [&](std::uint64_t cookie) {
+      std::vector<Step> found;
+      std::uint32_t sequence = 0;
+      for (const auto& record : collected.of(cookie)) {
+        found.emplace_back(static_cast<Event>(*record.event()), record.old_state() ? *record.old_state() : -1,
+                           *record.state());
+        EXPECT_EQ(record.sequence(), sequence++);
+        EXPECT_EQ(record.generation(), 0u);
+        EXPECT_EQ(record.swept(), false);
+      }
+      return found;
+    };
+    EXPECT_THAT(steps(client),
+                ElementsAre(Step{Event::kOpen, kClose, kSynSent}, Step{Event::kState, kSynSent, kEstablished},
+                            Step{Event::kState, kEstablished, kFinWait1}, Step{Event::kState, kFinWait1, kFinWait2},
+                            Step{Event::kClose, kFinWait2, kClose}));
+    EXPECT_THAT(steps(server),
+                ElementsAre(Step{Event::kOpen, -1, kSynRecv}, Step{Event::kState, kSynRecv, kEstablished},
+                            Step{Event::kState, kEstablished, kCloseWait}, Step{Event::kState, kCloseWait, kLastAck},
+                            Step{Event::kClose, kLastAck, kClose}));
+    for (const auto& record : collected.of(client))
+      expect_identity(record, GetParam(), client_port, server_port, cgroup);
+    for (const auto& record : collected.of(server))
+      expect_identity(record, GetParam(), server_port, client_port, cgroup);
+  });
+}
+
+TEST_P(SockopsIp, PollingSamplesBothEndsAlsoTheReceiverAndWhenIdle) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    const auto client = pair.client.cookie(), server = pair.server.cookie();
+    for (int i = 0; i < 50; ++i) {
+      pair.client.send(1000);
+      pair.server.receive(1000);
+      collected.during(5ms);
+    }
+    // Traffic is over: only the sweep can see them now.
+    const auto before = tcpinfo::boot_time_ns();
+    collected.during(300ms);
+    for (const auto cookie : {client, server}) {
+      auto samples = collected.of(cookie, Event::kSample);
+      ASSERT_GE(samples.size(), 20u) << "of about 55";
+      std::uint64_t largest = 0, idle = 0;
+      for (std::size_t i = 1; i < samples.size(); ++i)
+        largest = std::max(largest, *samples[i].time_ns() - *samples[i - 1].time_ns());
+      for (const auto& sample : samples) idle += *sample.time_ns() > before;
+      EXPECT_GE(idle, 10u) << "of about 30";
+      EXPECT_LT(largest, 200'000'000u) << "a connection was not sampled for 20 intervals";
+      EXPECT_TRUE(*samples.back().swept());
+      EXPECT_EQ(samples.back().state(), kEstablished);
+    }
+    EXPECT_EQ(collected.of(client).back().bytes_sent(), 50'000u);
+    EXPECT_EQ(collected.of(server).back().bytes_received(), 50'000u);
+    EXPECT_TRUE(collected.of(client).back().rtt());
+    EXPECT_EQ(collected.of(client, Event::kOpen).size(), 1u);
+    EXPECT_FALSE(collected.of(client, Event::kOpen)[0].rtt()) << "no round trip was measured at the first SYN";
+    EXPECT_FALSE(collected.of(client, Event::kOpen)[0].notsent_bytes()) << "snd_nxt is not set at TCP_CONNECT";
+  });
+}
+
+// Every member of the C library's tcp_info that the table has too, of a socket that holds still.
+TEST_P(SockopsIp, SweptRecordOfAStillSocketEqualsGetsockopt) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    pair.client.send(100'000);
+    pair.server.receive(60'000);
+    pair.server.send(20'000);
+    collected.during(300ms);  // delayed ACKs are over
+    for (const auto* socket : {&pair.client, &pair.server}) {
+      const auto seen = collected.of(socket->cookie()).size();
+      const auto before = socket->info();
+      ASSERT_TRUE(collected.until([&] { return collected.of(socket->cookie()).size() > seen + 1; }));
+      const auto after = socket->info();
+      const auto record = collected.of(socket->cookie()).back();
+      int compared = 0;
+      const auto expect_equal = [&](std::string_view name, Field field, std::uint64_t low, std::uint64_t high) {
+        const auto value = record.number(field);
+        if (!value) {
+          // Absent: never filled by the kernel, or without meaning yet.
+          const bool unset = field == Field::fackets || field == Field::last_ack_sent ||
+                             (field == Field::snd_ssthresh && low >= 0x7fffffff) || low == 0;
+          EXPECT_TRUE(unset) << name << " is absent, getsockopt says " << low;
+          return;
+        }
+        ++compared;
+        if (name.starts_with("last_")) {  // moves with the clock
+          EXPECT_GE(*value, low) << name;
+          EXPECT_LE(*value, high) << name;
+        } else {
+          EXPECT_EQ(low, high) << name << ": the socket did not hold still";
+          EXPECT_EQ(*value, low) << name;
+        }
+      };
+      const auto compare = [&](const auto& old_info, const auto& new_info) {
+#define X(id, ...)                                                                               \
+  if constexpr (requires { old_info.tcpi_##id; })                                                \
+    expect_equal(#id, Field::id, old_info.tcpi_##id, new_info.tcpi_##id);
+        TCPINFO_FIELDS(X)
+#undef X
+      };
+      compare(before, after);
+      EXPECT_GE(compared, 50);
+      EXPECT_LT(*record.ato(), 1'000'000u);        // a peer reports 1.9e9
+      EXPECT_LT(*record.rcv_mss(), 100'000u);      // a peer reports 98,304,536
+      EXPECT_LT(*record.busy_time(), 10'000'000u)  // a peer reports 99 days
+          << "differences of jiffies are taken in 32 bits";
+    }
+  });
+}
+
+TEST_P(SockopsIp, FinalTotalsEqualGetsockoptJustBeforeAnAbort) {
+  inside([&] {
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      tcpinfo::SockopsSource source(options(mode));
+      Collector collected(source);
+      auto listener = lab::listen(GetParam());
+      auto pair = lab::connected(listener, GetParam());
+      pair.client.send(123'456);
+      pair.server.receive(123'456);
+      pair.server.send(777);
+      pair.client.receive(777);
+      std::this_thread::sleep_for(100ms);
+      const auto client = pair.client.cookie(), server = pair.server.cookie();
+      const auto client_info = pair.client.info(), server_info = pair.server.info();
+      pair.client.abort();
+      ASSERT_TRUE(collected.until([&] { return collected.closed(client) && collected.closed(server); }));
+      const auto expect_totals = [&](std::uint64_t cookie, const tcp_info& info) {
+        const auto close = collected.of(cookie).back();
+        ASSERT_EQ(close.event(), static_cast<std::uint8_t>(Event::kClose));
+        EXPECT_EQ(close.old_state(), kEstablished);
+        EXPECT_EQ(close.bytes_sent(), info.tcpi_bytes_sent);
+        EXPECT_EQ(close.bytes_acked(), info.tcpi_bytes_acked);
+        EXPECT_EQ(close.bytes_received(), info.tcpi_bytes_received);
+        EXPECT_EQ(close.bytes_retrans(), info.tcpi_bytes_retrans);
+        EXPECT_EQ(close.total_retrans(), info.tcpi_total_retrans);
+        EXPECT_EQ(close.data_segs_out(), info.tcpi_data_segs_out);
+        EXPECT_EQ(close.data_segs_in(), info.tcpi_data_segs_in);
+        EXPECT_EQ(close.delivered(), info.tcpi_delivered);
+      };
+      expect_totals(client, client_info);
+      expect_totals(server, server_info);
+      EXPECT_EQ(collected.of(client).back().bytes_sent(), 123'456u);
+      EXPECT_EQ(collected.of(server).back().bytes_received(), 123'456u);
+      if (mode == Mode::kClose) {
+        EXPECT_EQ(collected.of(client).size(), 1u) << "one record a connection";
+        EXPECT_EQ(collected.of(server).size(), 1u);
+      }
+    }
+  });
+}
+
+TEST_P(SockopsIp, FinalTotalsAfterFinFollowTheLedger) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options(Mode::kClose));
+    Collector collected(source);
+    auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    pair.client.send(5000);
+    pair.server.receive(5000);
+    pair.server.send(300);
+    pair.client.receive(300);
+    const auto client = pair.client.cookie(), server = pair.server.cookie();
+    // Half closed, not closed: an orphan in FIN_WAIT2 may become a TIME_WAIT socket before the peer's FIN comes, and the
+    // final record then lacks its +1.
+    ASSERT_EQ(::shutdown(pair.client.fd(), SHUT_WR), 0);
+    char byte;
+    ASSERT_EQ(::recv(pair.server.fd(), &byte, 1, 0), 0);
+    pair.server.close();
+    ASSERT_TRUE(collected.until([&] { return collected.closed(client) && collected.closed(server); }));
+    const auto active = collected.of(client).back(), passive = collected.of(server).back();
+    EXPECT_EQ(active.bytes_sent(), 5000u);
+    EXPECT_EQ(active.bytes_acked(), 5000u + 1 /* SYN */ + 1 /* FIN */);
+    EXPECT_EQ(active.bytes_received(), 300u + 1 /* the peer's FIN */);
+    EXPECT_EQ(passive.bytes_sent(), 300u);
+    EXPECT_EQ(passive.bytes_acked(), 300u + 1 /* FIN */);
+    EXPECT_EQ(passive.bytes_received(), 5000u + 1 /* the peer's FIN */);
+  });
+}
+
+TEST_F(Sockops, RefusedConnectionHasAFinalRecord) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    lab::Socket socket(Ip::kV4);
+    const auto cookie = socket.cookie();
+    EXPECT_THROW(lab::connect(socket, Ip::kV4, 9), std::system_error);
+    ASSERT_TRUE(collected.until([&] { return collected.closed(cookie); }));
+    const auto close = collected.of(cookie).back();
+    EXPECT_EQ(close.old_state(), kSynSent);
+    EXPECT_EQ(close.bytes_sent(), 0u);
+    EXPECT_FALSE(close.rtt());
+  });
+}
+
+TEST_F(Sockops, ASocketThatConnectsAgainBeginsANewGeneration) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options(Mode::kState));
+    Collector collected(source);
+    auto listener = lab::listen(Ip::kV4);
+    auto pair = lab::connected(listener, Ip::kV4);
+    const auto cookie = pair.client.cookie();
+    pair.client.send(1000);
+    pair.server.receive(1000);
+    sockaddr unspecified{};
+    unspecified.sa_family = AF_UNSPEC;
+    ASSERT_EQ(::connect(pair.client.fd(), &unspecified, sizeof(unspecified)), 0);
+    lab::connect(pair.client, Ip::kV4, listener.local_port());
+    auto again = lab::accept(listener);
+    pair.client.send(7);
+    again.receive(7);
+    ASSERT_EQ(pair.client.cookie(), cookie);
+    pair.client.abort();
+    ASSERT_TRUE(collected.until([&] { return collected.of(cookie, Event::kClose).size() == 2; }));
+    std::map<std::uint32_t, std::vector<Record>> generations;
+    for (const auto& record : collected.of(cookie)) generations[*record.generation()].push_back(record);
+    ASSERT_EQ(generations.size(), 2u);
+    for (const auto& [generation, records] : generations) {
+      std::uint32_t sequence = 0;
+      for (const auto& record : records) EXPECT_EQ(record.sequence(), sequence++) << "generation " << generation;
+      EXPECT_EQ(records.front().event(), static_cast<std::uint8_t>(Event::kOpen));
+      EXPECT_EQ(records.back().event(), static_cast<std::uint8_t>(Event::kClose));
+    }
+    EXPECT_EQ(generations[0].back().bytes_sent(), 1000u);
+    EXPECT_EQ(generations[1].back().bytes_sent(), 7u);
+  });
+}
+
+TEST_F(Sockops, ChildrenThatInheritCallbackFlagsBeginOnce) {
+  inside([&] {
+    // The listener itself connects first and so carries our flags when it becomes a listener; children inherit them.
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    auto first = lab::listen(Ip::kV4);
+    lab::Socket listener(Ip::kV4);
+    listener.set(SOL_SOCKET, SO_REUSEADDR, 1);
+    lab::connect(listener, Ip::kV4, first.local_port());
+    auto peer = lab::accept(first);
+    sockaddr unspecified{};
+    unspecified.sa_family = AF_UNSPEC;
+    ASSERT_EQ(::connect(listener.fd(), &unspecified, sizeof(unspecified)), 0);
+    const auto endpoint = lab::loopback(Ip::kV4, 0);
+    lab::check(::bind(listener.fd(), endpoint.get(), endpoint.length), "bind");
+    lab::check(::listen(listener.fd(), 16), "listen");
+    const auto listener_cookie = listener.cookie();
+    const auto before = collected.of(listener_cookie).size();
+
+    auto pair = lab::connected(listener, Ip::kV4);
+    const auto child = pair.server.cookie();
+    pair.client.send(10);
+    pair.server.receive(10);
+    pair.server.abort();
+    ASSERT_TRUE(collected.until([&] { return collected.closed(child); }));
+    const auto records = collected.of(child);
+    EXPECT_EQ(records.front().event(), static_cast<std::uint8_t>(Event::kOpen)) << "nothing before the connection's birth";
+    std::uint32_t sequence = 0;
+    for (const auto& record : records) {
+      EXPECT_EQ(record.sequence(), sequence++);
+      EXPECT_TRUE(record.rtt()) << "a passive connection has measured its handshake";
+    }
+    EXPECT_EQ(collected.of(child, Event::kOpen).size(), 1u);
+    for (const auto& record : collected.of(listener_cookie))
+      EXPECT_NE(record.state(), 10) << "listeners are not connections";
+    EXPECT_LE(before, collected.of(listener_cookie).size());
+  });
+}
+
+TEST_F(Sockops, AFilterIsDecidedInTheKernelByPortsAndPrefixes) {
+  inside([&] {
+    auto wanted = lab::listen(Ip::kV4), other = lab::listen(Ip::kV4), six = lab::listen(Ip::kV6),
+         mapped = lab::listen(Ip::kMapped);
+    struct Case {
+      std::string filter;
+      std::set<std::string> expected;  // which of the connections' ends pass
+    };
+    const auto port = std::to_string(wanted.local_port());
+    const std::vector<Case> cases = {
+        {"peer_port == " + port, {"wanted.client"}},
+        {"local_port == " + port, {"wanted.server"}},
+        {"port == " + port, {"wanted.client", "wanted.server"}},
+        {"peer_address in 127.0.0.0/8 and port == " + port, {"wanted.client", "wanted.server"}},
+        {"address in 10.0.0.0/8", {}},
+        {"address in ::1/128", {"six.client", "six.server"}},
+        {"address in 127.0.0.1/32 and port == " + std::to_string(mapped.local_port()),
+         {"mapped.client", "mapped.server"}},
+        {"address in ::/0", {"six.client", "six.server"}},
+        {"local_port == " + port + " or peer_port == " + std::to_string(other.local_port()),
+         {"wanted.server", "other.client"}},
+    };
+    for (const auto& test : cases) {
+      auto chosen = options(Mode::kClose);
+      chosen.filter = tcpinfo::Filter::parse(test.filter);
+      tcpinfo::SockopsSource source(chosen);
+      Collector collected(source);
+      std::map<std::uint64_t, std::string> names;
+      const auto make = [&](const lab::Socket& listener, Ip ip, const std::string& name) {
+        auto pair = lab::connected(listener, ip);
+        names[pair.client.cookie()] = name + ".client";
+        names[pair.server.cookie()] = name + ".server";
+        pair.client.abort();
+      };
+      make(wanted, Ip::kV4, "wanted");
+      make(other, Ip::kV4, "other");
+      make(six, Ip::kV6, "six");
+      make(mapped, Ip::kMapped, "mapped");
+      collected.during(20ms);
+      std::set<std::string> seen;
+      for (const auto& record : collected.all()) seen.insert(names[record.cookie]);
+      EXPECT_EQ(seen, test.expected) << test.filter;
+      EXPECT_EQ(source.statistics().filtered, 8 - test.expected.size()) << test.filter;
+      EXPECT_EQ(source.statistics().connections, test.expected.size()) << test.filter;
+    }
+  });
+}
+
+TEST_F(Sockops, FieldsOfTheCongestionControl) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    auto listener = lab::listen(Ip::kV4);
+    for (const std::string algorithm : {"bbr", "cubic", "reno"}) {
+      lab::Socket client(Ip::kV4);
+      client.set_congestion_control(algorithm.c_str());
+      lab::connect(client, Ip::kV4, listener.local_port());
+      auto server = lab::accept(listener);
+      client.send(100'000);
+      server.receive(100'000);
+      collected.during(100ms);
+      const auto record = collected.of(client.cookie()).back();
+      EXPECT_EQ(record.congestion_control(), algorithm);
+      EXPECT_EQ(record.bbr_bw().has_value(), algorithm == "bbr");
+      EXPECT_FALSE(record.vegas_rtt());
+      EXPECT_FALSE(record.dctcp_alpha());
+      if (algorithm != "bbr") continue;
+      tcp_bbr_info info{};
+      socklen_t length = sizeof(info);
+      ASSERT_EQ(getsockopt(client.fd(), IPPROTO_TCP, TCP_CC_INFO, &info, &length), 0);
+      ASSERT_EQ(length, sizeof(info));
+      EXPECT_EQ(record.bbr_bw(), info.bbr_bw_lo | static_cast<std::uint64_t>(info.bbr_bw_hi) << 32);
+      EXPECT_EQ(record.bbr_min_rtt(), info.bbr_min_rtt);
+      EXPECT_EQ(record.bbr_pacing_gain(), info.bbr_pacing_gain);
+      EXPECT_EQ(record.bbr_cwnd_gain(), info.bbr_cwnd_gain);
+      EXPECT_GT(*record.bbr_bw(), 0u);
+    }
+  });
+}
+
+TEST_F(Sockops, LostRecordsAreCountedWithARingOfOnePage) {
+  inside([&] {
+    auto chosen = options(Mode::kState);
+    chosen.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    tcpinfo::SockopsSource source(chosen);
+    auto listener = lab::listen(Ip::kV4);
+    constexpr int kConnections = 50;
+    for (int i = 0; i < kConnections; ++i) {  // the consumer is stopped
+      auto pair = lab::connected(listener, Ip::kV4);
+      pair.client.abort();
+    }
+    Collector collected(source);
+    collected.drain();
+    const auto statistics = source.statistics();
+    using tcpinfo::Statistics;
+    EXPECT_EQ(statistics.connections, 2u * kConnections);
+    EXPECT_EQ(Statistics::sum(statistics.emitted), 2u * kConnections * 3) << "open, established, close";
+    EXPECT_EQ(statistics.emitted[TCPINFO_EVENT_CLOSE], 2u * kConnections);
+    EXPECT_GT(Statistics::sum(statistics.lost_ring), 200u);
+    EXPECT_GT(collected.all().size(), 2u);
+    EXPECT_EQ(Statistics::sum(statistics.delivered), collected.all().size());
+    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
+      EXPECT_EQ(statistics.emitted[event], statistics.delivered[event] + statistics.lost_ring[event]) << event;
+
+    // A lost record leaves a hole in its connection's sequence, and the ring works again.
+    auto pair = lab::connected(listener, Ip::kV4);
+    const auto cookie = pair.client.cookie();
+    ASSERT_TRUE(collected.until([&] { return collected.of(cookie).size() == 2; }));
+    source.close();
+    EXPECT_EQ(Statistics::sum(source.statistics().emitted), Statistics::sum(statistics.emitted) + 4);
+  });
+}
+
+TEST_F(Sockops, ManyFlowsAtOnceAreToldApart) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    Collector collected(source);
+    auto listener = lab::listen(Ip::kV4);
+    std::vector<lab::Pair> pairs;
+    for (int i = 0; i < 40; ++i) pairs.push_back(lab::connected(listener, Ip::kV4));
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      pairs[i].client.send(100 * (i + 1));
+      pairs[i].server.receive(100 * (i + 1));
+    }
+    collected.during(200ms);
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      EXPECT_EQ(collected.of(pairs[i].client.cookie()).back().bytes_sent(), 100 * (i + 1));
+      EXPECT_EQ(collected.of(pairs[i].server.cookie()).back().bytes_received(), 100 * (i + 1));
+    }
+  });
+}
+
+TEST_F(Sockops, IntervalZeroSamplesEveryRoundTrip) {
+  inside([&] {
+    auto chosen = options();
+    chosen.interval = 0ns;
+    tcpinfo::SockopsSource source(chosen);
+    Collector collected(source);
+    auto listener = lab::listen(Ip::kV4);
+    auto pair = lab::connected(listener, Ip::kV4);
+    constexpr std::size_t kRoundTrips = 200;
+    for (std::size_t i = 0; i < kRoundTrips; ++i) {  // each send is acknowledged before the next
+      pair.client.send(1);
+      pair.server.receive(1);
+      pair.server.send(1);
+      pair.client.receive(1);
+    }
+    collected.drain();
+    EXPECT_GE(collected.of(pair.client.cookie(), Event::kSample).size(), kRoundTrips - 1);
+  });
+}
+
+// Programs share one word of callback flags a socket, and the last writer wins: whoever sets has to OR.
+TEST_F(Sockops, AnotherProgramsCallbackFlagsAreKept) {
+  inside([&] {
+    auto every_round_trip = options();
+    every_round_trip.interval = 0ns;
+    tcpinfo::SockopsSource first(every_round_trip);
+    tcpinfo::SockopsSource second(options(Mode::kState));  // runs after the first and wants fewer callbacks
+    Collector from_first(first), from_second(second);
+    auto listener = lab::listen(Ip::kV4);
+    auto pair = lab::connected(listener, Ip::kV4);
+    const auto cookie = pair.client.cookie();
+    for (int i = 0; i < 20; ++i) {
+      pair.client.send(1);
+      pair.server.receive(1);
+      pair.server.send(1);
+      pair.client.receive(1);
+    }
+    pair.client.abort();
+    ASSERT_TRUE(from_first.until([&] { return from_first.closed(cookie); }));
+    ASSERT_TRUE(from_second.until([&] { return from_second.closed(cookie); }));
+    const auto samples = from_first.of(cookie, Event::kSample);
+    EXPECT_GE(std::ranges::count_if(samples, [](const Record& sample) { return !*sample.swept(); }), 19);
+    EXPECT_EQ(from_second.of(cookie).size(), 3u) << "open, established, close";
+  });
+}
+
+TEST_F(Sockops, SocketsOfOtherCgroupsAreNotSeen) {
+  const lab::Cgroup other("tcpinfo-test-other");
+  const lab::Cgroup below("below", cgroup.path());
+  netns.run([&] {
+    tcpinfo::SockopsSource source(options(Mode::kClose));
+    Collector collected(source);
+    auto listener = lab::listen(Ip::kV4);
+    std::uint64_t unseen = 0, seen = 0;
+    {
+      const lab::InCgroup in(other);
+      lab::Socket socket(Ip::kV4);
+      unseen = socket.cookie();
+      lab::connect(socket, Ip::kV4, listener.local_port());
+    }
+    {
+      const lab::InCgroup in(below);
+      lab::Socket socket(Ip::kV4);
+      seen = socket.cookie();
+      lab::connect(socket, Ip::kV4, listener.local_port());
+      socket.abort();
+    }
+    ASSERT_TRUE(collected.until([&] { return collected.closed(seen); }));
+    EXPECT_TRUE(collected.of(unseen).empty());
+    EXPECT_EQ(collected.of(seen).back().cgroup_id(), tcpinfo::cgroup_id(below.path()));
+  });
+}
+
+TEST_F(Sockops, CloseDetachesAndKeepsTheStatistics) {
+  inside([&] {
+    const auto links = count_links(), descriptors = count_descriptors();
+    tcpinfo::SockopsSource source(options());
+    EXPECT_EQ(count_links(), links + 2) << "the sock_ops program and the sweep";
+    auto listener = lab::listen(Ip::kV4);
+    lab::connected(listener, Ip::kV4);
+    source.close();
+    EXPECT_EQ(count_links(), links);
+    EXPECT_EQ(source.descriptor(), -1);
+    EXPECT_FALSE(source.next_deadline());
+    EXPECT_EQ(source.statistics().connections, 2u);
+    source.close();
+    listener.close();
+    EXPECT_EQ(count_descriptors(), descriptors);
+  });
+}
+
+TEST_F(Sockops, TheKernelDetachesAfterSigkill) {
+  const auto links = count_links();
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    try {
+      tcpinfo::SockopsSource source(options());
+      [[maybe_unused]] auto written = write(ready[1], "x", 1);
+      pause();
+    } catch (...) {
+    }
+    _exit(1);
+  }
+  close(ready[1]);
+  char byte = 0;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  close(ready[0]);
+  EXPECT_EQ(count_links(), links + 2);
+  kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  // The kernel frees links a grace period after the last reference.
+  for (int i = 0; i < 2000 && count_links() != links; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(count_links(), links);
+}
+
+TEST_F(Sockops, ErrorsNameTheObjectAndTheWayOut) {
+  const auto message = [&](tcpinfo::SockopsOptions chosen) -> std::string {
+    try {
+      tcpinfo::SockopsSource source(chosen);
+    } catch (const tcpinfo::Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const auto with_cgroup = [&](const std::filesystem::path& path) {
+    auto chosen = options();
+    chosen.cgroup = path;
+    return message(chosen);
+  };
+  using testing::AllOf;
+  using testing::HasSubstr;
+  EXPECT_THAT(with_cgroup(cgroup.path() / "none"),
+              AllOf(HasSubstr("open cgroup " + (cgroup.path() / "none").string()), HasSubstr("No such file"),
+                    HasSubstr("tcpinfo doctor")));
+  EXPECT_THAT(with_cgroup("/etc/hostname"), HasSubstr("Not a directory"));
+  EXPECT_THAT(with_cgroup("/tmp"), AllOf(HasSubstr("not a directory of a cgroup v2 hierarchy"),
+                                         HasSubstr(tcpinfo::cgroup2_mount().string())));
+  auto chosen = options();
+  chosen.ring_bytes = 5000;
+  EXPECT_THAT(message(chosen), HasSubstr("power of two"));
+  chosen = options();
+  chosen.interval = -1ms;
+  EXPECT_THAT(message(chosen), HasSubstr("interval"));
+}
+
+}  // namespace
