@@ -1,1 +1,420 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <tcpinfo/json.hpp>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include <fmt/format.h>
+#include <rapidjson/error/en.h>
+#include <rapidjson/memorystream.h>
+#include <rapidjson/reader.h>
+
+#include <tcpinfo/error.hpp>
+
+#include "value.hpp"
+
+namespace tcpinfo {
+namespace {
+
+constexpr std::string_view kSchemaName = "tcpinfo";
+constexpr std::string_view kSchemaKey = "\"schema\"";
+
+/// Length of the UTF-8 character that `text` begins with, 0 where it is none (RFC 3629, section 4).
+std::size_t utf8_length(std::string_view text) noexcept {
+  const auto byte = [text](std::size_t i) -> unsigned { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0; };
+  const unsigned first = byte(0);
+  const auto continues = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
+    return byte(i) >= low && byte(i) <= high;
+  };
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
+  if (first >= 0xe0 && first <= 0xef) {
+    const bool second = first == 0xe0 ? continues(1, 0xa0) : first == 0xed ? continues(1, 0x80, 0x9f) : continues(1);
+    return second && continues(2) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first <= 0xf4) {
+    const bool second = first == 0xf0 ? continues(1, 0x90) : first == 0xf4 ? continues(1, 0x80, 0x8f) : continues(1);
+    return second && continues(2) && continues(3) ? 4 : 0;
+  }
+  return 0;
+}
+
+void append_quoted(std::string& out, std::string_view text) {
+  out += '"';
+  while (!text.empty()) {
+    const auto length = utf8_length(text);
+    const char c = text.front();
+    if (length == 0)
+      out += '?';  // a line has to be valid UTF-8, and one byte for one keeps a name within its 16
+    else if (c == '"' || c == '\\')
+      (out += '\\') += c;
+    else if (static_cast<unsigned char>(c) < 0x20)
+      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
+    else
+      out += text.substr(0, length);
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  out += '"';
+}
+
+void append_json(std::string& out, const tcpinfo_record& record, const FieldInfo& row) {
+  switch (row.format) {
+    case Format::text: append_quoted(out, text(detail::load_name(record, row))); return;
+    case Format::address:
+      out += '"';
+      detail::append_address(out, detail::load_address(record, row));
+      out += '"';
+      return;
+    case Format::number: detail::append_decimal(out, detail::load(record, row)); return;
+    default: break;
+  }
+  const auto code = detail::load(record, row);
+  const auto name = detail::code_name(row.format, code);
+  if (name.empty())
+    detail::append_decimal(out, code);
+  else if (row.format == Format::boolean)
+    out += name;
+  else
+    ((out += '"') += name) += '"';
+}
+
+/// Common to what we read: one object, of which the keys at the top count. A handler's functions return false to stop
+/// the parser, and say why in problem().
+template <class Derived>
+class ObjectHandler {
+ public:
+  const std::string& problem() const noexcept { return problem_; }
+  /// The key whose value is being read; empty outside of one.
+  const std::string& key() const noexcept { return key_; }
+
+  bool Null() { return value(nullptr); }
+  bool Bool(bool b) { return value(b); }
+  bool Int(int i) { return value(std::int64_t{i}); }
+  bool Int64(std::int64_t i) { return value(i); }
+  bool Uint(unsigned u) { return value(std::uint64_t{u}); }
+  bool Uint64(std::uint64_t u) { return value(u); }
+  bool Double(double d) { return value(d); }
+  bool RawNumber(const char*, rapidjson::SizeType, bool) { return fail("unexpected number"); }
+  bool String(const char* s, rapidjson::SizeType n, bool) { return value(std::string_view(s, n)); }
+  bool StartObject() { return start(); }
+  bool StartArray() { return depth_ == 0 ? fail("not an object") : start(); }
+  bool EndObject(rapidjson::SizeType) { return end(); }
+  bool EndArray(rapidjson::SizeType) { return end(); }
+  bool Key(const char* s, rapidjson::SizeType n, bool) {
+    if (depth_ != 1) return true;
+    key_.assign(s, n);
+    return self().begin_member(key_);
+  }
+
+ protected:
+  struct Nested {};
+
+  bool fail(std::string why) {
+    problem_ = key_.empty() ? std::move(why) : fmt::format("key '{}': {}", key_, why);
+    return false;
+  }
+
+ private:
+  Derived& self() noexcept { return static_cast<Derived&>(*this); }
+  template <class T>
+  bool value(T v) {
+    if (depth_ == 0) return fail("not an object");
+    return depth_ > 1 || finish(self().member(v));
+  }
+  bool start() { return ++depth_ != 2 || self().member(Nested{}); }
+  bool end() { return --depth_ != 1 || finish(true); }
+  bool finish(bool ok) {
+    if (ok) key_.clear();
+    return ok;
+  }
+
+  std::string problem_;
+  std::string key_;
+  unsigned depth_ = 0;
+};
+
+/// Whether `line` is one JSON object that `handler` accepts; if not, the reason is given back.
+template <class Handler>
+std::optional<std::string> parse_object(std::string_view line, Handler& handler) {
+  // Iterative: a line of a million brackets must not overflow the stack.
+  constexpr unsigned kFlags = rapidjson::kParseIterativeFlag | rapidjson::kParseValidateEncodingFlag;
+  rapidjson::MemoryStream stream(line.data(), line.size());
+  rapidjson::Reader reader;
+  const auto result = reader.Parse<kFlags>(stream, handler);
+  if (!handler.problem().empty()) return handler.problem();
+  if (!result) {
+    auto where = fmt::format("column {}: {}", result.Offset() + 1, rapidjson::GetParseError_En(result.Code()));
+    return handler.key().empty() ? where : fmt::format("key '{}': {}", handler.key(), where);
+  }
+  // The reader takes a NUL for the end of its input.
+  if (stream.Tell() != line.size()) return fmt::format("column {}: NUL after the object", stream.Tell() + 1);
+  return std::nullopt;
+}
+
+class RecordHandler : public ObjectHandler<RecordHandler> {
+ public:
+  const tcpinfo_record& record() const noexcept { return record_; }
+
+  bool begin_member(std::string_view key) {
+    // Keys mostly come in the table's order.
+    row_ = next_ < kFieldCount && fields()[next_].name == key ? &fields()[next_] : find_field(key);
+    if (!row_) return true;
+    const auto index = static_cast<std::size_t>(row_->field);
+    if (seen_[index]) return fail("given twice");
+    seen_[index] = true;
+    next_ = index + 1;
+    return true;
+  }
+
+  template <class T>
+  bool member(T v) {
+    if (!row_) return true;
+    if constexpr (std::is_same_v<T, std::nullptr_t>)
+      return true;
+    else
+      return set(v);
+  }
+
+ private:
+  bool wants_number() const noexcept { return row_->format != Format::address && row_->format != Format::text; }
+  std::string wanted() const {
+    switch (row_->format) {
+      case Format::number: return fmt::format("a whole number that fits {}", row_->type);
+      case Format::address: return "an address as text";
+      case Format::text: return "a text";
+      case Format::boolean: return "true or false";
+      default: return fmt::format("the name of a {} or its number", name(row_->format));
+    }
+  }
+  bool wrong(std::string_view found) { return fail(fmt::format("{} where {} belongs", found, wanted())); }
+
+  bool set(std::uint64_t v) {
+    if (!wants_number()) return wrong("a number");
+    if (v > std::numeric_limits<std::uint64_t>::max() >> (64 - 8 * row_->size))
+      return fail(fmt::format("{} does not fit {}", v, row_->type));
+    set_number(record_, row_->field, v);
+    return true;
+  }
+  bool set(std::int64_t v) {
+    if (v >= 0) return set(static_cast<std::uint64_t>(v));
+    return wants_number() ? fail(fmt::format("{} does not fit {}", v, row_->type)) : wrong("a number");
+  }
+  bool set(double) { return wrong("a fraction or too large a number"); }
+  bool set(Nested) { return wrong("an object or array"); }
+  bool set(bool v) {
+    if (row_->format != Format::boolean) return wrong(v ? "true" : "false");
+    set_number(record_, row_->field, v ? 1 : 0);
+    return true;
+  }
+  bool set(std::string_view v) {
+    auto* member = reinterpret_cast<std::byte*>(&record_) + row_->offset;
+    switch (row_->format) {
+      case Format::number:
+      case Format::boolean: return wrong("a text");
+      case Format::address: {
+        const auto address = v.find('\0') == std::string_view::npos ? parse_address(v) : std::nullopt;
+        if (!address) return fail(fmt::format("'{}' is no address", v));
+        std::memcpy(member, &*address, sizeof(*address));
+        break;
+      }
+      case Format::text:
+        if (v.size() > row_->size) return fail(fmt::format("'{}' is longer than {} bytes", v, row_->size));
+        if (v.find('\0') != std::string_view::npos) return fail("a NUL within a text");
+        std::memcpy(member, v.data(), v.size());
+        break;
+      default: {
+        const auto code = detail::code_of(row_->format, v);
+        if (!code) return fail(fmt::format("unknown {} '{}'", name(row_->format), v));
+        set_number(record_, row_->field, *code);
+        return true;
+      }
+    }
+    set_present(record_, row_->field);
+    return true;
+  }
+
+  tcpinfo_record record_ = make_record();
+  bool seen_[kFieldCount] = {};
+  const FieldInfo* row_ = nullptr;
+  std::size_t next_ = 0;
+};
+
+class SchemaHandler : public ObjectHandler<SchemaHandler> {
+ public:
+  bool is_schema() const noexcept { return is_schema_; }
+  const std::optional<std::uint64_t>& version() const noexcept { return version_; }
+
+  bool begin_member(std::string_view) { return true; }
+  template <class T>
+  bool member(T v) {
+    if constexpr (std::is_same_v<T, std::string_view>) {
+      if (key() == "schema") is_schema_ = v == kSchemaName;
+    } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+      if (key() == "version") version_ = v;
+    }
+    return true;
+  }
+
+ private:
+  bool is_schema_ = false;
+  std::optional<std::uint64_t> version_;
+};
+
+/// Why a line can be no record, or nothing and `record` is set.
+std::optional<std::string> record_problem(std::string_view line, tcpinfo_record& record) {
+  RecordHandler handler;
+  auto problem = parse_object(line, handler);
+  if (!problem) record = handler.record();
+  return problem;
+}
+
+/// Why a line can be neither a schema line nor another object, or nothing and `schema` is set.
+std::optional<std::string> schema_problem(std::string_view line, bool& schema) {
+  SchemaHandler handler;
+  if (auto problem = parse_object(line, handler)) return problem;
+  schema = handler.is_schema();
+  if (!schema) return std::nullopt;
+  if (!handler.version()) return "the schema has no version";
+  if (*handler.version() != TCPINFO_RECORD_VERSION)
+    return fmt::format("schema version {}, this library reads {}", *handler.version(), TCPINFO_RECORD_VERSION);
+  return std::nullopt;
+}
+
+class LineReader {
+ public:
+  explicit LineReader(const std::filesystem::path& path) : path_(path), file_(std::fopen(path.c_str(), "re")) {
+    if (!file_) fail();
+  }
+  ~LineReader() {
+    std::fclose(file_);
+    std::free(line_);
+  }
+  LineReader(const LineReader&) = delete;
+  LineReader& operator=(const LineReader&) = delete;
+
+  /// The next line with its newline, valid until the next call; nothing at the end.
+  std::optional<std::string_view> next() {
+    errno = 0;
+    const auto length = getline(&line_, &capacity_, file_);
+    if (length >= 0) return std::string_view(line_, static_cast<std::size_t>(length));
+    if (errno != 0) fail();
+    return std::nullopt;
+  }
+
+ private:
+  [[noreturn]] void fail() const {
+    throw Error(std::error_code(errno, std::generic_category()), "read " + path_.string(), {});
+  }
+
+  const std::filesystem::path path_;
+  std::FILE* file_;
+  char* line_ = nullptr;
+  std::size_t capacity_ = 0;
+};
+
+}  // namespace
+
+struct JsonWriter::Impl {
+  struct Column {
+    const FieldInfo* row;
+    std::string absent;      // the key and null: most fields of most records are one append
+    std::size_t key_length;  // of `absent`, up to its colon
+  };
+  std::vector<Column> columns;
+  std::string line;
+};
+
+JsonWriter::JsonWriter(std::vector<Field> fields) : impl_(std::make_unique<Impl>()) {
+  const auto add = [this](const FieldInfo& row) {
+    auto key = fmt::format("{}\"{}\":", impl_->columns.empty() ? "" : ",", row.name);
+    const auto length = key.size();
+    impl_->columns.push_back({&row, std::move(key) + "null", length});
+  };
+  for (const auto field : fields) add(info(field));
+  if (fields.empty())
+    for (const auto& row : tcpinfo::fields()) add(row);
+}
+
+JsonWriter::~JsonWriter() = default;
+JsonWriter::JsonWriter(JsonWriter&&) noexcept = default;
+JsonWriter& JsonWriter::operator=(JsonWriter&&) noexcept = default;
+
+std::string JsonWriter::schema() const {
+  auto text = fmt::format("{{{}:\"{}\",\"version\":{},\"fields\":[", kSchemaKey, kSchemaName, TCPINFO_RECORD_VERSION);
+  for (const auto& column : impl_->columns) {
+    const auto& row = *column.row;
+    fmt::format_to(std::back_inserter(text), "{}{{\"name\":\"{}\",\"type\":\"{}\",\"unit\":\"{}\",\"kind\":\"{}\"}}",
+                   &column == impl_->columns.data() ? "" : ",", row.name, row.type, name(row.unit), name(row.kind));
+  }
+  return text + "]}";
+}
+
+std::string_view JsonWriter::line(const Record& record) {
+  auto& line = impl_->line;
+  line.assign(1, '{');
+  for (const auto& column : impl_->columns) {
+    if (!record.has(column.row->field)) {
+      line += column.absent;
+      continue;
+    }
+    line.append(column.absent, 0, column.key_length);
+    append_json(line, record.raw(), *column.row);
+  }
+  return line += '}';
+}
+
+tcpinfo_record parse_json(std::string_view line) {
+  tcpinfo_record record;
+  if (const auto problem = record_problem(line, record))
+    throw Error(Errc::kMalformed, "read a JSON record: " + *problem, {});
+  return record;
+}
+
+bool is_schema(std::string_view line) {
+  bool schema = false;
+  if (const auto problem = schema_problem(line, schema))
+    throw Error(Errc::kMalformed, "read a JSON schema line: " + *problem, {});
+  return schema;
+}
+
+std::vector<tcpinfo_record> read_json_lines(const std::filesystem::path& path, bool* truncated) {
+  if (truncated) *truncated = false;
+  LineReader reader(path);
+  std::vector<tcpinfo_record> records;
+  std::size_t number = 0;
+  const auto fail = [&](std::string_view problem, std::string way_out = {}) {
+    throw Error(Errc::kMalformed, fmt::format("read {}: line {}: {}", path.string(), number, problem),
+                std::move(way_out));
+  };
+  const auto no_schema = [&] {
+    fail("no schema line", "a recording begins with JsonWriter::schema(), as tcpinfo record writes it");
+  };
+
+  while (auto line = reader.next()) {
+    ++number;
+    if (!line->ends_with('\n')) {
+      if (number == 1) no_schema();
+      if (truncated) *truncated = true;
+      break;
+    }
+    line->remove_suffix(1);
+    // Recordings that were put together have a schema line in their middle too.
+    if (number == 1 || line->starts_with("{\"schema\"")) {
+      bool schema = false;
+      if (const auto problem = schema_problem(*line, schema)) fail(*problem);
+      if (schema) continue;
+      if (number == 1) no_schema();
+    }
+    if (const auto problem = record_problem(*line, records.emplace_back())) fail(*problem);
+  }
+  if (number == 0) no_schema();
+  return records;
+}
+
+}  // namespace tcpinfo

@@ -67,11 +67,11 @@ struct LinkOptions {
 void link(const Netns& a, const Netns& b, const LinkOptions& options = {});
 
 struct SpawnOptions {
-  std::vector<std::string> command;
+  std::vector<std::string> command = {};
   const Cgroup* cgroup = nullptr;  ///< born inside it (clone3, CLONE_INTO_CGROUP)
   const Netns* netns = nullptr;
-  std::filesystem::path stdout_file;  ///< empty: /dev/null
-  std::filesystem::path stderr_file;
+  std::filesystem::path stdout_file = {};  ///< empty: /dev/null
+  std::filesystem::path stderr_file = {};
 };
 
 /// A child process; ended (SIGTERM, then SIGKILL) and reaped when this goes.
