@@ -12,7 +12,11 @@
 #include "tcpinfo_record.h"
 #include "tcpinfo_units.h"
 
-extern int CONFIG_HZ __kconfig __weak;
+/*
+ * The kernel's HZ, set before load. Not `extern int CONFIG_HZ __kconfig`: libbpf then refuses to load where no kernel
+ * config can be read, as in most containers.
+ */
+const volatile __u32 kernel_hz;
 
 /* kernel v6.18 include/net/tcp.h */
 #define TCP_LISTEN 10
@@ -130,13 +134,13 @@ static __always_inline void fill_congestion_control(struct tcpinfo_record *r, __
 }
 
 /* kernel v6.18 net/ipv4/tcp.c tcp_get_info_chrono_stats() */
-static __always_inline __u64 chrono_us(const struct tcp_sock *tp, int type, __u32 now)
+static __always_inline __u64 chrono_us(const struct tcp_sock *tp, __u32 type, __u32 now)
 {
 	__u32 jiffies = tp->chrono_stat[type - 1];
 
-	if (tp->chrono_type == type)
+	if (BITS(tp, chrono_type) == type) /* 2 bits wide before v6.8 */
 		jiffies += tcpinfo_jiffies_since(now, tp->chrono_start);
-	return tcpinfo_chrono_us(jiffies, CONFIG_HZ);
+	return tcpinfo_chrono_us(jiffies, kernel_hz);
 }
 
 /* Fields in units of time that the kernel keeps in jiffies: absent where HZ is not known. */
@@ -144,7 +148,7 @@ static __always_inline void fill_jiffies(struct tcpinfo_record *r, __u64 *presen
 {
 	const struct inet_connection_sock *icsk = &tp->inet_conn;
 	__u32 now = (__u32)bpf_jiffies64();
-	__u32 hz = CONFIG_HZ;
+	__u32 hz = kernel_hz;
 	__u32 ato = BITS(icsk, icsk_ack.ato); /* 8 bits wide since v6.10, a u32 before */
 	__u64 busy, rwnd, sndbuf;
 

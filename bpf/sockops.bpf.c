@@ -69,15 +69,17 @@ static __noinline void emit(const struct tcp_sock *tp, struct connection *connec
 {
 	struct tcpinfo_counters *count = get_counters();
 	struct tcpinfo_record *r;
+	__u64 event = moment->event;
 
-	if (!count || moment->event >= TCPINFO_EVENTS)
+	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
+	if (!count || event >= TCPINFO_EVENTS)
 		return;
 	moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
 	moment->generation = connection->generation;
-	COUNT(count, emitted[moment->event]);
+	COUNT(count, emitted[event]);
 	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	if (!r) {
-		COUNT(count, lost[moment->event]);
+		COUNT(count, lost[event]);
 		return;
 	}
 	tcpinfo_fill(r, tp, moment);

@@ -2,6 +2,7 @@
 #include <tcpinfo/sockops.hpp>
 
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -10,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -45,24 +47,46 @@ struct RingDeleter {
   throw Error(make_error_code(Errc::kInvalidOption), action, way_out);
 }
 
-std::string way_out_of(int error) {
-  if (error == EPERM || error == EACCES) return "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; try tcpinfo doctor";
-  if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
-  return "try tcpinfo doctor";
-}
-
-// libbpf prints to standard error by default, and a library prints nothing. The print function is the process's: it is put
-// back for others who use libbpf.
+// libbpf prints to standard error by default, and a library prints nothing: the first warning goes into our error. The
+// print function is the process's: it is put back for others who use libbpf.
 class QuietLibbpf {
  public:
-  QuietLibbpf() noexcept : old_(libbpf_set_print([](libbpf_print_level, const char*, va_list) { return 0; })) {}
+  QuietLibbpf() noexcept : old_(libbpf_set_print(keep_first_warning)) { first_warning_[0] = '\0'; }
   ~QuietLibbpf() { libbpf_set_print(old_); }
   QuietLibbpf(const QuietLibbpf&) = delete;
   QuietLibbpf& operator=(const QuietLibbpf&) = delete;
 
+  static std::string first_warning() {
+    std::string text = first_warning_;
+    return text.substr(0, text.find('\n'));
+  }
+
  private:
+  static int keep_first_warning(libbpf_print_level level, const char* format, va_list arguments) {
+    if (level == LIBBPF_WARN && !first_warning_[0])
+      std::vsnprintf(first_warning_, sizeof(first_warning_), format, arguments);
+    return 0;
+  }
+
+  static thread_local char first_warning_[256];
   libbpf_print_fn_t old_;
 };
+thread_local char QuietLibbpf::first_warning_[256];
+
+std::string way_out_of(int error) {
+  if (error == EPERM || error == EACCES) return "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; try tcpinfo doctor";
+  if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
+  const auto warning = QuietLibbpf::first_warning();
+  return warning.empty() ? "try tcpinfo doctor" : warning + "; try tcpinfo doctor";
+}
+
+// The coarse clocks advance by one tick: their resolution tells HZ exactly, without privilege or kernel config.
+// kernel v6.18 kernel/time/hrtimer.c, posix-timers: KTIME_LOW_RES is NSEC_PER_SEC / HZ
+__u32 kernel_hz() noexcept {
+  timespec tick{};
+  if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_nsec <= 0) return 0;
+  return static_cast<__u32>((1'000'000'000 + tick.tv_nsec / 2) / tick.tv_nsec);
+}
 
 void check(const SockopsOptions& options) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -114,6 +138,7 @@ void SockopsSource::Impl::load() {
   skeleton.reset(sockops__open());
   if (!skeleton) fail(errno, "open the sock_ops programs", way_out_of(errno));
 
+  skeleton->rodata->kernel_hz = kernel_hz();
   auto& settings = skeleton->rodata->settings;
   static_assert(sizeof(settings) == sizeof(tcpinfo_settings));
   tcpinfo_settings wanted{};
