@@ -90,6 +90,11 @@ class Parser {
   [[noreturn]] void fail_whole(std::string_view problem, std::string way_out) const {
     throw Error(Errc::kInvalidFilter, fmt::format("filter '{}': {}", text_, problem), std::move(way_out));
   }
+  [[noreturn]] void fail_size(std::string_view size) const {
+    fail_whole(
+        fmt::format("expands to {} alternatives", size),
+        fmt::format("at most {}; a range or a prefix counts once, however much it holds", TCPINFO_FILTER_CLAUSES));
+  }
 
  private:
   enum class Operator { kEqual, kNotEqual, kIn, kLess, kLessEqual, kGreater, kGreaterEqual };
@@ -101,11 +106,11 @@ class Parser {
     bool local, peer;
   };
   static constexpr std::array<FieldWord, 6> kFields = {{{"local_port", true, true, false},
-                                                       {"peer_port", true, false, true},
-                                                       {"port", true, true, true},
-                                                       {"local_address", false, true, false},
-                                                       {"peer_address", false, false, true},
-                                                       {"address", false, true, true}}};
+                                                        {"peer_port", true, false, true},
+                                                        {"port", true, true, true},
+                                                        {"local_address", false, true, false},
+                                                        {"peer_address", false, false, true},
+                                                        {"address", false, true, true}}};
 
   [[noreturn]] void fail(std::size_t position, std::string_view problem, std::string way_out = {}) const {
     fail_whole(fmt::format("column {}: {}", position + 1, problem), std::move(way_out));
@@ -149,17 +154,11 @@ class Parser {
     return false;
   }
 
-  Alternatives limited(Alternatives alternatives) const {
-    if (alternatives.size() > kExpansionLimit)
-      fail_whole(fmt::format("expands to more than {} alternatives", kExpansionLimit), way_out_of_size());
-    return alternatives;
-  }
-
   Alternatives parse_or() {
     auto alternatives = parse_and();
     while (accept("||") || accept_word("or")) {
       for (const auto& clause : parse_and()) add(alternatives, clause);
-      alternatives = limited(std::move(alternatives));
+      if (alternatives.size() > kExpansionLimit) fail_size(fmt::format("more than {}", kExpansionLimit));
     }
     return alternatives;
   }
@@ -174,7 +173,7 @@ class Parser {
           auto both = clause;
           if (!intersect(both, other)) continue;
           add(product, both);
-          product = limited(std::move(product));
+          if (product.size() > kExpansionLimit) fail_size(fmt::format("more than {}", kExpansionLimit));
         }
       alternatives = std::move(product);
     }
@@ -183,8 +182,7 @@ class Parser {
 
   Alternatives parse_primary() {
     if (!accept("(")) return parse_comparison();
-    if (++depth_ > kDepthLimit)
-      fail(position_ - 1, fmt::format("parentheses nested deeper than {}", kDepthLimit));
+    if (++depth_ > kDepthLimit) fail(position_ - 1, fmt::format("parentheses nested deeper than {}", kDepthLimit));
     auto alternatives = parse_or();
     if (!accept(")")) fail_expected("')'");
     --depth_;
@@ -238,13 +236,20 @@ class Parser {
     const int port = parse_port();
     // In int: one below 0 and one above 65535 make a range that is empty.
     switch (op) {
-      case Operator::kEqual: return at_either_end(field, port, port);
-      case Operator::kLess: return at_either_end(field, 0, port - 1);
-      case Operator::kLessEqual: return at_either_end(field, 0, port);
-      case Operator::kGreater: return at_either_end(field, port + 1, kPortMax);
-      case Operator::kGreaterEqual: return at_either_end(field, port, kPortMax);
-      case Operator::kNotEqual: return at_no_end(field, port);
-      case Operator::kIn: break;
+      case Operator::kEqual:
+        return at_either_end(field, port, port);
+      case Operator::kLess:
+        return at_either_end(field, 0, port - 1);
+      case Operator::kLessEqual:
+        return at_either_end(field, 0, port);
+      case Operator::kGreater:
+        return at_either_end(field, port + 1, kPortMax);
+      case Operator::kGreaterEqual:
+        return at_either_end(field, port, kPortMax);
+      case Operator::kNotEqual:
+        return at_no_end(field, port);
+      case Operator::kIn:
+        break;
     }
     if (!accept("..")) fail_expected("'..' and the range's last port");
     const int last = parse_port();
@@ -345,12 +350,6 @@ class Parser {
     return prefix;
   }
 
- public:
-  static std::string way_out_of_size() {
-    return fmt::format("at most {}; one range or prefix counts less than many values", TCPINFO_FILTER_CLAUSES);
-  }
-
- private:
   const std::string_view text_;
   std::size_t position_ = 0;
   unsigned depth_ = 0;
@@ -364,8 +363,7 @@ Filter Filter::parse(std::string_view expression) {
   if (parser.blank()) return filter;
   const auto alternatives = parser.parse();
   if (alternatives.empty()) parser.fail_whole("can never hold", "its conditions exclude each other");
-  if (alternatives.size() > TCPINFO_FILTER_CLAUSES)
-    parser.fail_whole(fmt::format("expands to {} alternatives", alternatives.size()), Parser::way_out_of_size());
+  if (alternatives.size() > TCPINFO_FILTER_CLAUSES) parser.fail_size(std::to_string(alternatives.size()));
   filter.raw_.clauses = static_cast<std::uint32_t>(alternatives.size());
   std::copy(alternatives.begin(), alternatives.end(), filter.raw_.clause);
   return filter;

@@ -68,15 +68,22 @@ std::string_view code_name(Format format, std::uint64_t code) noexcept {
   if (code > UINT8_MAX) return {};
   const auto byte = static_cast<std::uint8_t>(code);
   switch (format) {
-    case Format::event: return name(static_cast<Event>(byte));
-    case Format::source: return name(static_cast<SourceId>(byte));
-    case Format::state: return state_name(byte);
-    case Format::ca_state: return ca_state_name(byte);
-    case Format::family: return byte == AF_INET ? "ipv4" : byte == AF_INET6 ? "ipv6" : "";
-    case Format::boolean: return byte == 0 ? "false" : byte == 1 ? "true" : "";
+    case Format::event:
+      return name(static_cast<Event>(byte));
+    case Format::source:
+      return name(static_cast<SourceId>(byte));
+    case Format::state:
+      return state_name(byte);
+    case Format::ca_state:
+      return ca_state_name(byte);
+    case Format::family:
+      return byte == AF_INET ? "ipv4" : byte == AF_INET6 ? "ipv6" : "";
+    case Format::boolean:
+      return byte == 0 ? "false" : byte == 1 ? "true" : "";
     case Format::number:
     case Format::address:
-    case Format::text: break;
+    case Format::text:
+      break;
   }
   return {};
 }
@@ -112,8 +119,12 @@ bool append_value(std::string& out, const Record& record, Field field) {
   if (!record.has(field)) return false;
   const auto& row = info(field);
   switch (row.format) {
-    case Format::address: detail::append_address(out, detail::load_address(record.raw(), row)); break;
-    case Format::text: out += text(detail::load_name(record.raw(), row)); break;
+    case Format::address:
+      detail::append_address(out, detail::load_address(record.raw(), row));
+      break;
+    case Format::text:
+      out += text(detail::load_name(record.raw(), row));
+      break;
     default: {
       const auto value = detail::load(record.raw(), row);
       const auto name = detail::code_name(row.format, value);
@@ -144,6 +155,13 @@ void append_summary(std::string& out, const Record& record) {
     append(out, *optional);
   };
 
+  const auto printable = [&](std::optional<std::string_view> text) {
+    if (!text) return;
+    separate();
+    // A recording may come from anywhere: its bytes must not steer the terminal.
+    for (const char c : *text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  };
+
   value(Field::event);
   const bool has_local = record.has(Field::local_address) || record.has(Field::local_port);
   const bool has_peer = record.has(Field::peer_address) || record.has(Field::peer_port);
@@ -156,7 +174,7 @@ void append_summary(std::string& out, const Record& record) {
   value(Field::old_state);
   if (record.has(Field::old_state) && record.has(Field::state)) out += " ->";
   value(Field::state);
-  value(Field::congestion_control);
+  printable(record.congestion_control());
   value(Field::ca_state);
   labelled("rtt", record.rtt(), append_microseconds);
   labelled("rttvar", record.rttvar(), append_microseconds);

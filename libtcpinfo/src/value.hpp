@@ -20,10 +20,14 @@ inline std::uint64_t load(const tcpinfo_record& record, const FieldInfo& row) no
     return value;
   };
   switch (row.size) {
-    case 1: return read(std::uint8_t{});
-    case 2: return read(std::uint16_t{});
-    case 4: return read(std::uint32_t{});
-    default: return read(std::uint64_t{});
+    case 1:
+      return read(std::uint8_t{});
+    case 2:
+      return read(std::uint16_t{});
+    case 4:
+      return read(std::uint32_t{});
+    default:
+      return read(std::uint64_t{});
   }
 }
 

@@ -28,8 +28,13 @@ struct InetDiagOptions {
 /// carry the dump's number as their sequence. A socket that is missing in an interrupted dump
 /// (Statistics::dumps_interrupted) is unknown, not closed.
 ///
-/// Needs no privilege for what the kernel shows to everybody; CAP_NET_ADMIN for cgroup filters, congestion-control
-/// state and socket memory; no BPF. Source: kernel net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c.
+/// time_ns is the moment when the kernel had read the chunk of the dump that the socket was in, 32 KiB of them at most:
+/// the values are not younger, and older by no more than that reading took. A closing socket without tcp_info (TIME_WAIT,
+/// a half-open one) gives a record with its identity only. The kernel adds half-open connections to SYN_RECV, and a
+/// socket that changed its state while it was read comes with the later one.
+///
+/// Needs no privilege but for other namespaces, and in older kernels CAP_NET_ADMIN for ulp; no BPF. Source: kernel
+/// net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c.
 class TCPINFO_EXPORT InetDiagSource final : public Source {
  public:
   /// Opens the netlink socket. Throws Error: the namespace file cannot be opened or entered (EPERM, ENOENT), the cgroup

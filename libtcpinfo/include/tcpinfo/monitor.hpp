@@ -65,7 +65,8 @@ class MonitorState : public std::enable_shared_from_this<MonitorState> {
     if (source_->descriptor() < 0) return;
     const int copy = ::fcntl(source_->descriptor(), F_DUPFD_CLOEXEC, 0);
     if (copy < 0)
-      throw Error({errno, std::system_category()}, "duplicate the source's descriptor", "raise the limit of open files");
+      throw Error({errno, std::system_category()}, "duplicate the source's descriptor",
+                  "raise the limit of open files");
     boost::system::error_code error;
     descriptor_.assign(copy, error);
     if (error) {
@@ -192,8 +193,10 @@ class DrainOperation {
   template <class Self>
   void operator()(Self& self, const boost::system::error_code& = {}) {
     switch (step_) {
-      case Step::kBegin: return begin(self);
-      case Step::kTurn: return turn(self);
+      case Step::kBegin:
+        return begin(self);
+      case Step::kTurn:
+        return turn(self);
       case Step::kComplete:
         state_.reset();
         return self.complete(error_, delivered_);
@@ -294,8 +297,8 @@ void keep_draining(const std::shared_ptr<MonitorState>& state,
 
 }  // namespace detail
 
-/// Drives one Source inside a Boost.Asio event loop, without a thread of its own: waits until the source's descriptor is
-/// readable or its deadline has come, ticks, drains a bounded number of records, and lets other handlers run.
+/// Drives one Source inside a Boost.Asio event loop, without a thread of its own: waits until the source's descriptor
+/// is readable or its deadline has come, ticks, drains a bounded number of records, and lets other handlers run.
 ///
 ///     tcpinfo::Monitor monitor(io_context, std::make_unique<tcpinfo::SockopsSource>(options));
 ///     monitor.start([](const tcpinfo::Record& record) { ... }, [](boost::system::error_code error) { ... });
@@ -351,17 +354,17 @@ class Monitor {
   /// - already_started: another operation, or start(), is under way.
   /// After a stop inside the sink, the records of that turn that are left count as lost in the sink. A source with
   /// neither descriptor nor deadline makes it wait until it is cancelled.
-  template <class Sink,
-            boost::asio::completion_token_for<void(boost::system::error_code, std::size_t)> CompletionToken>
+  template <class Sink, boost::asio::completion_token_for<void(boost::system::error_code, std::size_t)> CompletionToken>
     requires std::invocable<std::decay_t<Sink>&, const Record&>
   auto async_drain(Sink&& sink, CompletionToken&& token) {
     return detail::async_drain<std::decay_t<Sink>>(state_, std::forward<Sink>(sink),
                                                    std::forward<CompletionToken>(token));
   }
 
-  /// Calls `on_record` with every record (`const Record&`) and `on_error` with every error (`boost::system::error_code`)
-  /// until stop(). Both may call any function of the monitor, or destroy it. If an operation is under way or the
-  /// monitor was started before, `on_error` gets already_started and nothing else happens; after close() nothing does.
+  /// Calls `on_record` with every record (`const Record&`) and `on_error` with every error
+  /// (`boost::system::error_code`) until stop(). Both may call any function of the monitor, or destroy it. If an
+  /// operation is under way or the monitor was started before, `on_error` gets already_started and nothing else
+  /// happens; after close() nothing does.
   template <class OnRecord, class OnError>
     requires std::invocable<OnRecord&, const Record&> && std::invocable<OnError&, boost::system::error_code>
   void start(OnRecord on_record, OnError on_error) {

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-2-Clause
+include_guard()
+
+# run(OUTPUT COMMAND...): fails the test with what the command printed.
+function(run output)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE text ERROR_VARIABLE text
+                  OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT result EQUAL 0)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${command}\nended with ${result}:\n${text}")
+  endif()
+  set(${output} "${text}" PARENT_SCOPE)
+endfunction()
+
+# expect_consumer(PROGRAM): it prints the number of fields, here counted in the table itself.
+function(expect_consumer program)
+  file(READ "${SOURCE}/bpf/tcpinfo_fields.h" table)
+  string(REGEX MATCHALL "\nX\\(" rows "${table}")
+  list(LENGTH rows expected)
+  run(printed "${program}")
+  if(NOT printed STREQUAL expected)
+    message(FATAL_ERROR "${program} printed '${printed}', the table has ${expected} rows")
+  endif()
+endfunction()
+
+# verify_package(PREFIX): an example by find_package, one file by pkg-config, and what a shared library exports.
+function(verify_package prefix)
+  run(ignored "${CMAKE_COMMAND}" -S "${SOURCE}/examples/minimal" -B "${WORK}/minimal" -G "${GENERATOR}"
+      "-DCMAKE_PREFIX_PATH=${prefix}" "-DCMAKE_CXX_COMPILER=${CXX}")
+  run(ignored "${CMAKE_COMMAND}" --build "${WORK}/minimal")
+
+  file(GLOB_RECURSE pc "${prefix}/tcpinfo.pc")
+  cmake_path(GET pc PARENT_PATH pc_directory)
+  cmake_path(GET pc_directory PARENT_PATH library_directory)
+  set(ENV{PKG_CONFIG_PATH} "${pc_directory}")
+  run(flags "${PKG_CONFIG}" --cflags --libs tcpinfo)
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  run(ignored "${CXX}" -std=c++20 "${CMAKE_CURRENT_FUNCTION_LIST_DIR}/consumer.cpp" -o "${WORK}/consumer" ${flags})
+  set(ENV{LD_LIBRARY_PATH} "${library_directory}")
+  expect_consumer("${WORK}/consumer")
+
+  set(library "${library_directory}/libtcpinfo.so")
+  if(EXISTS "${library}")
+    run(symbols "${NM}" -DC --defined-only "${library}")
+    string(REGEX REPLACE "\n" ";" symbols "${symbols}")
+    list(LENGTH symbols all)
+    list(FILTER symbols EXCLUDE REGEX " [A-Z] ((typeinfo|typeinfo name|vtable) for )?tcpinfo::")
+    if(symbols OR all EQUAL 0)
+      list(JOIN symbols "\n" symbols)
+      message(FATAL_ERROR "of ${all} exported symbols these are not tcpinfo's:\n${symbols}")
+    endif()
+  endif()
+endfunction()
+
+# verify_headers(PREFIX): the public headers, and only they, are there and find each other; what we use inside stays there.
+function(verify_headers prefix)
+  file(GLOB expected RELATIVE "${SOURCE}/libtcpinfo/include" "${SOURCE}/libtcpinfo/include/tcpinfo/*.hpp")
+  list(APPEND expected tcpinfo/tcpinfo_fields.h tcpinfo/tcpinfo_record.h)
+  list(SORT expected)
+  file(GLOB_RECURSE headers RELATIVE "${prefix}/include" "${prefix}/include/*")
+  list(SORT headers)
+  if(NOT headers STREQUAL expected)
+    message(FATAL_ERROR "installed headers: ${headers}\nexpected: ${expected}")
+  endif()
+  list(TRANSFORM headers REPLACE "(.+)" "#include <\\1>\n" OUTPUT_VARIABLE source)
+  list(JOIN source "" source)
+  file(WRITE "${WORK}/headers.cpp" "${source}")
+  run(dependencies "${CXX}" -std=c++20 "-I${prefix}/include" -M "${WORK}/headers.cpp")
+  if(dependencies MATCHES "[^ ]*/(rapidjson|bpf)/[^ ]*|[^ ]*\\.skel\\.h")
+    message(FATAL_ERROR "the public headers include ${CMAKE_MATCH_0}")
+  endif()
+endfunction()
