@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "page.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace plot {
+namespace {
+
+constexpr std::string_view kStyle = R"css(
+:root { color-scheme: light dark; --text: #1c1e21; --quiet: #62676d; --line: #dcdfe3; --ground: #fbfbfa; --card: #fff;
+  --good: #00664b; --good-ground: #e1f3ec; --bad: #a63a00; --bad-ground: #fdeadf; --note: #f4f1e4; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6e7e9; --quiet: #a0a6ad; --line: #34383d; --ground: #16181a; --card: #1e2124;
+    --good: #6fd6b4; --good-ground: #0f3a2d; --bad: #ffb089; --bad-ground: #4a2110; --note: #2b2a20; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 64rem; background: var(--ground); color: var(--text);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 3rem 0 .4rem; padding-top: 1rem; border-top: 1px solid var(--line);
+  overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 1.8rem 0 .5rem; }
+p { margin: .4rem 0; max-width: 46rem; } .quiet { color: var(--quiet); }
+.badge { display: inline-block; padding: .05rem .6rem; border-radius: 1rem; font-size: .9rem; font-weight: 600; }
+.good { color: var(--good); background: var(--good-ground); } .bad { color: var(--bad); background: var(--bad-ground); }
+.none { color: var(--quiet); background: var(--note); }
+.note { background: var(--note); border-left: 3px solid var(--quiet); padding: .4rem .8rem; margin: .6rem 0; max-width: none; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet); white-space: nowrap; }
+td { border-bottom: 1px solid var(--line); vertical-align: top; } th, td { padding: .3rem .8rem .3rem 0; }
+td.n, th.n { text-align: right; } code { font: .92em ui-monospace, "DejaVu Sans Mono", Menlo, monospace; }
+figure { margin: 1.2rem 0; padding: .6rem; background: #fff; border: 1px solid var(--line); border-radius: 6px; }
+figure svg { display: block; width: 100%; height: auto; }
+a { color: inherit; text-decoration-color: var(--quiet); text-underline-offset: .15em; }
+footer { margin-top: 3rem; color: var(--quiet); font-size: .85rem; }
+@media print { :root { --ground: #fff; --card: #fff; --text: #000; --quiet: #555; --line: #ccc; --good: #00664b;
+    --bad: #a63a00; --good-ground: #fff; --bad-ground: #fff; --note: #fff; }
+  body { max-width: none; padding: 0; font-size: 10.5pt; } figure { break-inside: avoid; border: 0; padding: 0; }
+  h2 { break-before: page; border: 0; } h1 + p + .one h2, tr { break-inside: avoid; } h3 { break-after: avoid; } }
+)css";
+
+std::string anchor(std::string_view name) {
+  std::string result = "run-";
+  for (const char c : name) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-';
+    result += plain ? c : '_';
+  }
+  return result;
+}
+
+std::string badge(const Section& section) {
+  if (!section.failure.empty()) return R"(<span class="badge bad">not plotted</span>)";
+  if (!section.run.verdict) return R"(<span class="badge none">no verdict</span>)";
+  return section.run.verdict->passed ? R"(<span class="badge good">passed</span>)"
+                                     : R"(<span class="badge bad">failed</span>)";
+}
+
+std::string grouped(std::uint64_t value) {
+  auto digits = std::to_string(value);
+  for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<std::size_t>(at), "\u202f");
+  return digits;
+}
+
+std::string endpoint_text(const Endpoint& endpoint) {
+  const auto address = tcpinfo::to_string(endpoint.address);
+  return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, endpoint.port)
+                                                : fmt::format("[{}]:{}", address, endpoint.port);
+}
+
+std::string uncertainty(const Verdict& verdict) {
+  return verdict.uncertainty_s ? fmt::format("±{:.3g} ms", *verdict.uncertainty_s * 1e3) : std::string("unknown");
+}
+
+void append_judgements(std::string& html, const std::vector<Judgement>& judgements) {
+  auto out = std::back_inserter(html);
+  html += "<h3>Compared with iperf3</h3>\n<div class=\"table\"><table>\n<tr><th>Source<th>Field<th>Rule<th class=n>Compared"
+          "<th class=n>Agreed<th class=n>Largest difference<th>Window<th>Control<th>Verdict</tr>\n";
+  for (const auto& j : judgements)
+    fmt::format_to(out,
+                   "<tr><td>{}<td><code>{}</code><td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td>{}<td>{}"
+                   "<td><span class=\"badge {}\">{}</span></tr>\n",
+                   escape(j.source), escape(j.field), escape(j.rule), grouped(j.compared), grouped(j.agreed),
+                   escape(j.largest_difference), escape(j.window), escape(j.control), j.passed ? "good" : "bad",
+                   j.passed ? "agrees" : "differs");
+  html += "</table></div>\n";
+}
+
+void append_ledgers(std::string& html, const std::vector<Ledger>& ledgers) {
+  auto out = std::back_inserter(html);
+  html += "<h3>Records</h3>\n<div class=\"table\"><table>\n<tr><th>Source<th class=n>Emitted<th class=n>Delivered"
+          "<th class=n>Lost</tr>\n";
+  for (const auto& l : ledgers)
+    fmt::format_to(out, "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}</tr>\n", escape(l.source),
+                   grouped(l.emitted), grouped(l.delivered), grouped(l.lost));
+  html += "</table></div>\n";
+}
+
+void append_section(std::string& html, const Section& section, bool is_only) {
+  auto out = std::back_inserter(html);
+  const auto& run = section.run;
+  const auto id = anchor(section.name);
+  if (is_only)
+    html += "<p>" + badge(section) + "</p>\n";
+  else
+    fmt::format_to(out, "<section id=\"{}\">\n<h2>{} {}</h2>\n", id, escape(section.name), badge(section));
+  if (!section.failure.empty()) {
+    fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(section.failure));
+    if (!is_only) html += "</section>\n";
+    return;
+  }
+
+  const auto& first = run.streams.front();
+  fmt::format_to(out, "<p>{} → {}{}{}{}.", escape(endpoint_text(first.sender)), escape(endpoint_text(first.receiver)),
+                 run.streams.size() > 1 ? fmt::format(" and {} more streams", run.streams.size() - 1) : "",
+                 run.congestion_control.empty() ? "" : ", " + escape(run.congestion_control),
+                 run.iperf3_version.empty() ? "" : ", " + escape(run.iperf3_version));
+  if (run.verdict) fmt::format_to(out, " Clocks aligned to {}.", uncertainty(*run.verdict));
+  html += "</p>\n";
+  if (run.verdict)
+    for (const auto& reason : run.verdict->reasons) fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(reason));
+  for (const auto& defect : run.defects) fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(defect));
+  for (const auto& remark : run.remarks) fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(remark));
+  if (run.verdict && !run.verdict->judgements.empty()) append_judgements(html, run.verdict->judgements);
+  if (run.verdict && !run.verdict->ledgers.empty()) append_ledgers(html, run.verdict->ledgers);
+
+  html += "<h3>Against time</h3>\n";
+  if (section.drawings.empty()) html += "<p>No reading of any source: there is nothing to draw.</p>\n";
+  for (const auto& drawing : section.drawings)
+    fmt::format_to(out, "<figure id=\"{}-{}\">\n{}</figure>\n", id, drawing.picture.name,
+                   inline_svg(drawing.svg, fmt::format("{}-{}-", id, drawing.picture.name), drawing.picture.title));
+  if (!is_only) html += "</section>\n";
+}
+
+void append_summary(std::string& html, const std::vector<Section>& sections) {
+  auto out = std::back_inserter(html);
+  html += "<div class=\"table\"><table>\n<tr><th>Run<th>Verdict<th>Family<th class=n>Streams<th>Congestion control"
+          "<th class=n>Compared<th class=n>Agreed<th class=n>Records lost<th class=n>Clocks</tr>\n";
+  for (const auto& section : sections) {
+    const auto& run = section.run;
+    fmt::format_to(out, "<tr><td><a href=\"#{}\">{}</a><td>{}", anchor(section.name), escape(section.name),
+                   badge(section));
+    if (section.failure.empty()) {
+      std::uint64_t compared = 0, agreed = 0, lost = 0;
+      if (run.verdict) {
+        for (const auto& j : run.verdict->judgements) compared += j.compared, agreed += j.agreed;
+        for (const auto& l : run.verdict->ledgers) lost += l.lost;
+      }
+      fmt::format_to(out, "<td>{}<td class=n>{}<td>{}",
+                     tcpinfo_address_is_ipv4(&run.streams.front().sender.address) ? "IPv4" : "IPv6", run.streams.size(),
+                     escape(run.congestion_control));
+      if (run.verdict)
+        fmt::format_to(out, "<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}", grouped(compared),
+                       grouped(agreed), grouped(lost), uncertainty(*run.verdict));
+      else
+        html += "<td><td><td><td>";
+    } else {
+      html += "<td><td><td><td><td><td><td>";
+    }
+    html += "</tr>\n";
+  }
+  html += "</table></div>\n";
+}
+
+}  // namespace
+
+std::string escape(std::string_view text) {
+  std::string result;
+  result.reserve(text.size());
+  for (const char c : text) {
+    switch (c) {
+      case '&': result += "&amp;"; break;
+      case '<': result += "&lt;"; break;
+      case '>': result += "&gt;"; break;
+      case '"': result += "&quot;"; break;
+      case '\'': result += "&#39;"; break;
+      default:
+        // Other control characters are not allowed in HTML.
+        if (static_cast<unsigned char>(c) >= 0x20 || c == '\t' || c == '\n') result += c;
+    }
+  }
+  return result;
+}
+
+std::string inline_svg(std::string_view svg, std::string_view prefix, std::string_view description) {
+  const auto start = svg.find("<svg");
+  if (start == std::string_view::npos) return {};
+  svg.remove_prefix(start);
+  std::string result = fmt::format("<svg role=\"img\" aria-label=\"{}\"", escape(description));
+  svg.remove_prefix(4);
+  // gnuplot names its marks gpDot, gpPt0, ... and its curves gnuplot_plot_1, ... in every file.
+  for (std::size_t at = 0; at < svg.size();) {
+    const auto rest = svg.substr(at);
+    for (const std::string_view opening : {"id=\"", "id='", "href='#", "href=\"#", "url(#"}) {
+      if (!rest.starts_with(opening)) continue;
+      result += opening;
+      result += prefix;
+      at += opening.size();
+      break;
+    }
+    if (at < svg.size()) result += svg[at++];
+  }
+  return result;
+}
+
+std::string page(std::string_view title, const std::vector<Section>& sections) {
+  std::string html;
+  auto out = std::back_inserter(html);
+  fmt::format_to(out,
+                 "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                 "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                 "<title>{0}</title>\n<style>{1}</style>\n</head>\n<body>\n<h1>{0}</h1>\n",
+                 escape(title), kStyle);
+  html += "<p class=\"quiet\">TCP telemetry from eBPF (sockops) and from netlink (inet_diag), compared with iperf3.</p>\n";
+  const bool is_only = sections.size() == 1;
+  if (!is_only) append_summary(html, sections);
+  for (const auto& section : sections) append_section(html, section, is_only);
+  html += "<footer>Made by tcpinfo-plot. Counters are compared by the exact ledger of bytes, gauges by whether iperf3's "
+          "reading lies within those around it.</footer>\n</body>\n</html>\n";
+  return html;
+}
+
+}  // namespace plot

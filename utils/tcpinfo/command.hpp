@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include <CLI/CLI.hpp>
+
+#include <tcpinfo/error.hpp>
+
+namespace cli {
+
+/// What the process ends with.
+enum Exit : int {
+  kOk = 0,
+  kFailed = 1,
+  kUsage = 2,
+  kNotHere = 77,  ///< this machine or this user cannot do it; the sentence says what is missing
+};
+
+/// Ends the command with a code and one sentence.
+class Failure : public std::runtime_error {
+ public:
+  Failure(Exit code, const std::string& sentence) : std::runtime_error(sentence), code_(code) {}
+  Exit code() const noexcept { return code_; }
+
+ private:
+  Exit code_;
+};
+
+[[noreturn]] inline void usage_error(const std::string& sentence) { throw Failure(kUsage, sentence); }
+
+/// The code for an error of the library.
+Exit exit_code(const tcpinfo::Error& error) noexcept;
+
+/// A subcommand that was chosen, with its options.
+using Command = std::function<Exit()>;
+
+/// Each adds its subcommand; when that is the one on the command line, `chosen` becomes what to run.
+void add_watch(CLI::App& app, Command& chosen);
+void add_fields(CLI::App& app, Command& chosen);
+void add_doctor(CLI::App& app, Command& chosen);
+
+}  // namespace cli

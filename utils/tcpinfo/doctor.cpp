@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <linux/capability.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+#include <zlib.h>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "output.hpp"
+#include "table.hpp"
+#include "trial.hpp"
+#include "units.hpp"
+
+namespace cli {
+namespace {
+
+enum class Status { kOk, kMissing, kUnknown, kNote };
+
+std::string_view text_of(Status status) {
+  switch (status) {
+    case Status::kOk:
+      return "ok";
+    case Status::kMissing:
+      return "missing";
+    case Status::kUnknown:
+      return "unknown";
+    case Status::kNote:
+      return "note";
+  }
+  return {};
+}
+
+struct Check {
+  std::string name;
+  Status status;
+  std::string detail;   // what was seen
+  std::string way_out;  // what to do where something is missing
+};
+using Checks = std::vector<Check>;
+
+std::string read_line(const char* path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+void check_kernel(Checks& checks) {
+  utsname system{};
+  uname(&system);
+  int major = 0, minor = 0;
+  std::sscanf(system.release, "%d.%d", &major, &minor);
+  const bool enough = major > 6 || (major == 6 && minor >= 1);
+  checks.push_back({"kernel", enough ? Status::kOk : Status::kMissing,
+                    fmt::format("{} {}", system.release, system.machine),
+                    enough ? "" : "sockops needs Linux 6.1 or newer; inet_diag works on older ones"});
+}
+
+void check_btf(Checks& checks) {
+  constexpr const char* kPath = "/sys/kernel/btf/vmlinux";
+  if (access(kPath, R_OK) == 0)
+    checks.push_back({"BTF", Status::kOk, kPath, ""});
+  else
+    checks.push_back({"BTF", Status::kMissing, fmt::format("no {}", kPath),
+                      "use a kernel with CONFIG_DEBUG_INFO_BTF=y (Debian's have it) and mount sysfs"});
+}
+
+void check_cgroups(Checks& checks) {
+  try {
+    const auto mount = tcpinfo::cgroup2_mount();
+    checks.push_back({"cgroup v2", Status::kOk, "mounted at " + mount.string(), ""});
+  } catch (const tcpinfo::Error& error) {
+    checks.push_back({"cgroup v2", Status::kMissing, "no mount of type cgroup2",
+                      "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"});
+  }
+  // id parent major:minor root mount-point options... - type source super-options, the last of which name the
+  // hierarchy.
+  std::vector<std::string> legacy;
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    const auto type = line.find(" - cgroup ");
+    if (type == std::string::npos) continue;
+    std::istringstream words(line);
+    std::string mount;
+    for (int i = 0; i < 5; ++i) words >> mount;
+    legacy.push_back(mount);
+  }
+  if (!legacy.empty())
+    checks.push_back(
+        {"cgroup v1", Status::kNote,
+         fmt::format("hybrid: v1 hierarchies at {}; a path below these is no --cgroup", fmt::join(legacy, ", ")), ""});
+}
+
+void check_privileges(Checks& checks) {
+  std::uint64_t effective = 0;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("CapEff:")) effective = std::strtoull(line.c_str() + 7, nullptr, 16);
+  const auto capability = [&](std::string_view name, int number, std::string_view use, bool needed) {
+    const bool has = (effective >> number) & 1;
+    Check check{std::string(name),
+                has      ? Status::kOk
+                : needed ? Status::kMissing
+                         : Status::kNote,
+                fmt::format("{}effective, for {}", has ? "" : "not ", use), ""};
+    if (!has)
+      check.way_out = fmt::format("run as root, or with setpriv or systemd's AmbientCapabilities=, giving {}", name);
+    checks.push_back(std::move(check));
+  };
+  capability("CAP_BPF", CAP_BPF, "sockops", true);
+  capability("CAP_NET_ADMIN", CAP_NET_ADMIN, "sockops, and all that inet_diag can give", true);
+  capability("CAP_PERFMON", CAP_PERFMON, "sockops", true);
+  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "watch --netns only", false);
+
+  const std::string setting = read_line("/proc/sys/kernel/unprivileged_bpf_disabled");
+  if (!setting.empty())
+    checks.push_back({"unprivileged BPF", Status::kNote,
+                      fmt::format("kernel.unprivileged_bpf_disabled = {}; tcpinfo does not need it to be 0", setting),
+                      ""});
+}
+
+// The text of the kernel's configuration, from wherever it can be read.
+std::optional<std::string> kernel_config(std::string& path) {
+  path = "/proc/config.gz";
+  if (gzFile file = gzopen(path.c_str(), "rb")) {
+    std::string text;
+    char block[1 << 14];
+    int got = 0;
+    while ((got = gzread(file, block, sizeof(block))) > 0) text.append(block, static_cast<std::size_t>(got));
+    gzclose(file);
+    if (got == 0 && !text.empty()) return text;
+  }
+  utsname system{};
+  uname(&system);
+  for (const std::string& candidate :
+       {fmt::format("/boot/config-{}", system.release), fmt::format("/lib/modules/{}/config", system.release)}) {
+    std::ifstream file(candidate);
+    if (!file) continue;
+    path = candidate;
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }
+  return std::nullopt;
+}
+
+void check_config(Checks& checks) {
+  std::string path;
+  const auto config = kernel_config(path);
+  if (!config) {
+    checks.push_back({"kernel config", Status::kUnknown, "neither /proc/config.gz nor /boot/config-* can be read", ""});
+    return;
+  }
+  for (const std::string_view option : {"CONFIG_BPF_SYSCALL", "CONFIG_CGROUP_BPF", "CONFIG_DEBUG_INFO_BTF",
+                                        "CONFIG_INET_DIAG", "CONFIG_INET_TCP_DIAG"}) {
+    const auto line = config->find(fmt::format("\n{}=", option));
+    const char value = line == std::string::npos ? 'n' : (*config)[line + option.size() + 2];
+    if (value == 'y' || value == 'm')
+      checks.push_back({std::string(option), Status::kOk, fmt::format("={} in {}", value, path), ""});
+    else
+      checks.push_back(
+          {std::string(option), Status::kMissing, fmt::format("not set in {}", path), "use a kernel built with it"});
+  }
+}
+
+void check_program(Checks& checks, std::string_view program, std::string_view package, std::string_view use) {
+  std::istringstream path(std::getenv("PATH") ? std::getenv("PATH") : "/usr/bin:/bin");
+  for (std::string directory; std::getline(path, directory, ':');) {
+    const auto candidate = std::filesystem::path(directory) / program;
+    if (access(candidate.c_str(), X_OK) != 0) continue;
+    checks.push_back({std::string(program), Status::kOk, candidate.string(), ""});
+    return;
+  }
+  checks.push_back({std::string(program), Status::kMissing, fmt::format("not in PATH, for {}", use),
+                    fmt::format("apt-get install {}", package)});
+}
+
+void check_congestion_control(Checks& checks) {
+  const std::string available = read_line("/proc/sys/net/ipv4/tcp_available_congestion_control");
+  const std::string chosen = read_line("/proc/sys/net/ipv4/tcp_congestion_control");
+  if (available.empty())
+    checks.push_back({"congestion control", Status::kUnknown, "/proc/sys/net/ipv4 cannot be read", ""});
+  else
+    checks.push_back({"congestion control", Status::kOk, fmt::format("{}; default {}", available, chosen), ""});
+}
+
+void add_trial(Checks& checks, std::string_view source, const Trial& trial) {
+  checks.push_back({std::string(source), trial.works ? Status::kOk : Status::kMissing, trial.detail, trial.way_out});
+  for (const auto& capability : trial.capabilities)
+    checks.push_back({fmt::format("{} {}", source, capability.name),
+                      capability.available ? Status::kOk : Status::kMissing, capability.detail, ""});
+}
+
+std::string as_table(const Checks& checks, bool sockops, bool inet_diag, std::size_t width) {
+  std::size_t name_width = 0;
+  for (const auto& check : checks) name_width = std::max(name_width, check.name.size());
+  const std::size_t indent = 9 + name_width + 2;
+  std::string out;
+  for (const auto& check : checks) {
+    out += fmt::format("{:<9}{:<{}}  ", text_of(check.status), check.name, name_width);
+    append_wrapped(out, check.detail, indent, width);
+    out += '\n';
+    if (check.way_out.empty()) continue;
+    out.append(indent, ' ');
+    append_wrapped(out, "-> " + check.way_out, indent + 3, width);
+    out += '\n';
+  }
+  out += fmt::format("\ntcpinfo {} here: sockops {}, inet_diag {}.\n", TCPINFO_VERSION,
+                     sockops ? "works" : "does not work", inet_diag ? "works" : "does not work");
+  return out;
+}
+
+std::string as_json(const Checks& checks, bool sockops, bool inet_diag) {
+  rapidjson::StringBuffer buffer;
+  rapidjson::PrettyWriter<rapidjson::StringBuffer> json(buffer);
+  json.SetIndent(' ', 2);
+  json.StartObject();
+  put(json, "version", TCPINFO_VERSION);
+  key(json, "works");
+  json.StartObject();
+  key(json, "sockops");
+  json.Bool(sockops);
+  key(json, "inet_diag");
+  json.Bool(inet_diag);
+  json.EndObject();
+  key(json, "checks");
+  json.StartArray();
+  for (const auto& check : checks) {
+    json.StartObject();
+    put(json, "name", check.name);
+    put(json, "status", text_of(check.status));
+    put(json, "detail", check.detail);
+    put(json, "way_out", check.way_out);
+    json.EndObject();
+  }
+  json.EndArray();
+  json.EndObject();
+  return std::string(buffer.GetString(), buffer.GetSize()) + '\n';
+}
+
+Exit examine(const std::string& format) {
+  static constexpr std::string_view kFormats[] = {"table", "json"};
+  const bool json = choose("--format", format, kFormats) == 1;
+
+  Checks checks;
+  check_kernel(checks);
+  check_btf(checks);
+  check_cgroups(checks);
+  check_privileges(checks);
+  check_config(checks);
+  const Trial sockops = try_sockops();
+  add_trial(checks, "sockops", sockops);
+  const Trial inet_diag = try_inet_diag();
+  add_trial(checks, "inet_diag", inet_diag);
+  check_congestion_control(checks);
+  check_program(checks, "iperf3", "iperf3", "tcpinfo-validate");
+  check_program(checks, "gnuplot", "gnuplot-nox", "tcpinfo-plot");
+
+  Output output = Output::standard();
+  output.write(json ? as_json(checks, sockops.works, inet_diag.works)
+                    : as_table(checks, sockops.works, inet_diag.works, terminal_size(output.descriptor()).columns));
+  return sockops.works && inet_diag.works ? kOk : kFailed;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand("doctor", "Try what works on this machine and say what to do about the rest");
+  auto format = std::make_shared<std::string>("table");
+  command->add_option("--format", *format, "table or json")->type_name("FORMAT")->capture_default_str();
+  command->footer(
+      "Loads and attaches the eBPF programs to a cgroup of its own for a moment, makes a connection over loopback, "
+      "asks\n"
+      "netlink, and leaves nothing behind. Exit code 0 if both sources work, 1 if one does not.\n"
+      "\n"
+      "Examples:\n"
+      "  sudo tcpinfo doctor\n"
+      "  tcpinfo doctor --format json | jq .works");
+  command->callback([format, &chosen] { chosen = [format] { return examine(*format); }; });
+}
+
+}  // namespace cli

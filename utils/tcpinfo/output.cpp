@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "output.hpp"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "command.hpp"
+
+namespace cli {
+namespace {
+
+[[noreturn]] void fail(std::string_view action, const std::string& name, int error) {
+  std::string_view way_out;
+  if (error == ENOSPC || error == EDQUOT) way_out = " (free some space there, or write elsewhere)";
+  throw Failure(kFailed, fmt::format("{} {}: {}{}", action, name, std::strerror(error), way_out));
+}
+
+}  // namespace
+
+Output::Output(int descriptor, bool owned, std::string name)
+    : descriptor_(descriptor), owned_(owned), name_(std::move(name)) {}
+
+Output::Output(Output&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      owned_(other.owned_),
+      name_(std::move(other.name_)),
+      buffer_(std::move(other.buffer_)) {}
+
+Output::~Output() {
+  if (owned_ && descriptor_ >= 0) ::close(descriptor_);
+}
+
+Output Output::standard() { return {STDOUT_FILENO, false, "standard output"}; }
+
+Output Output::create(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor < 0) fail("create", path.string(), errno);
+  return {descriptor, true, path.string()};
+}
+
+void Output::flush() {
+  std::string_view rest = buffer_;
+  while (!rest.empty()) {
+    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
+    if (written >= 0) {
+      rest.remove_prefix(static_cast<std::size_t>(written));
+      continue;
+    }
+    const int error = errno;
+    if (error == EAGAIN) {
+      // Whoever shares the pipe with us made it non-blocking.
+      pollfd writable{descriptor_, POLLOUT, 0};
+      if (::poll(&writable, 1, -1) >= 0) continue;
+      if (errno != EINTR) fail("wait for", name_, errno);
+      throw OutputInterrupted();
+    }
+    if (error == EINTR) throw OutputInterrupted();
+    buffer_.clear();
+    if (error == EPIPE) throw OutputClosed();
+    fail("write to", name_, error);
+  }
+  buffer_.clear();
+}
+
+void Output::finish() {
+  flush();
+  // Network file systems write, and find the disk full, when any descriptor of the file is closed.
+  const int copy = ::fcntl(descriptor_, F_DUPFD_CLOEXEC, 0);
+  if (copy >= 0 && ::close(copy) != 0 && errno != EINTR) fail("write to", name_, errno);
+}
+
+void Output::write(std::string_view text) {
+  buffer_ += text;
+  finish();
+}
+
+bool is_terminal(int descriptor) noexcept { return ::isatty(descriptor) == 1; }
+
+TerminalSize terminal_size(int descriptor, std::size_t columns) noexcept {
+  winsize size{};
+  if (::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+    return {size.ws_col, size.ws_row > 0 ? size.ws_row : std::size_t{24}};
+  if (const char* text = std::getenv("COLUMNS")) std::from_chars(text, text + std::strlen(text), columns);
+  return {columns, 24};
+}
+
+}  // namespace cli

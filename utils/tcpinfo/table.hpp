@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <tcpinfo/record.hpp>
+
+#include "output.hpp"
+
+namespace cli {
+
+/// Records as aligned rows for a terminal, the header repeated on every screen. What fits into the width is shown.
+class LiveTable {
+ public:
+  /// All that matters most, or the given fields in that order. Times count from `start_ns`, boot time.
+  LiveTable(TerminalSize size, std::uint64_t start_ns, std::vector<tcpinfo::Field> fields = {});
+
+  void resize(TerminalSize size);
+  void append(std::string& out, const tcpinfo::Record& record);
+
+ private:
+  enum class Align : std::uint8_t { kLeft, kRight, kAddress };
+  struct Column {
+    std::string_view header;
+    std::size_t width;
+    Align align;
+    std::function<std::string(const tcpinfo::Record&)> text;
+  };
+
+  void lay_out();
+  void lay_out_fields();
+
+  TerminalSize size_;
+  std::uint64_t start_ns_;
+  std::vector<tcpinfo::Field> fields_;
+  std::vector<Column> columns_;
+  std::size_t rows_until_header_ = 0;
+};
+
+/// Appends `text`, broken between words so that no line is longer than `width`; lines after the first are indented.
+void append_wrapped(std::string& out, std::string_view text, std::size_t indent, std::size_t width);
+
+}  // namespace cli

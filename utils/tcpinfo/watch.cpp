@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <tcpinfo/monitor.hpp>
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "output.hpp"
+#include "table.hpp"
+#include "units.hpp"
+
+namespace cli {
+namespace {
+
+namespace asio = boost::asio;
+using std::chrono::nanoseconds;
+using tcpinfo::Statistics;
+
+// As on the command line: what is empty was not given.
+struct Arguments {
+  std::optional<std::string> cgroup, source, mode, interval, filter, format, duration, stats, latency, ring_size, netns,
+      count;
+  std::vector<std::string> fields;
+};
+
+enum class Format { kTable, kJsonLines, kCsv };
+
+// Checked and without contradictions.
+struct Settings {
+  std::string cgroup;  // empty: none was given
+  std::string netns;
+  bool sockops = true;
+  tcpinfo::Mode mode = tcpinfo::Mode::kPolling;
+  nanoseconds interval = std::chrono::milliseconds(100);
+  nanoseconds latency = std::chrono::milliseconds(50);
+  std::size_t ring_bytes = std::size_t{4} << 20;
+  tcpinfo::Filter filter;
+  std::vector<tcpinfo::Field> fields;
+  Format format = Format::kTable;
+  std::optional<nanoseconds> duration;
+  std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
+  std::optional<std::string> stats;
+};
+
+void forbid(bool given, std::string_view option, std::string_view with, std::string_view why) {
+  if (given) usage_error(fmt::format("{} makes no sense with {}: {}", option, with, why));
+}
+
+std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) {
+  std::vector<tcpinfo::Field> fields;
+  for (const auto& name : names) {
+    const auto* row = tcpinfo::find_field(name);
+    if (!row) {
+      std::vector<std::string_view> all;
+      for (const auto& field : tcpinfo::fields()) all.push_back(field.name);
+      usage_error(fmt::format("--fields: unknown field {} (did you mean {}? tcpinfo fields lists them)", name,
+                              nearest(name, all)));
+    }
+    fields.push_back(row->field);
+  }
+  return fields;
+}
+
+Settings check(const Arguments& given) {
+  static constexpr std::string_view kSources[] = {"sockops", "inet_diag"};
+  static constexpr std::string_view kModes[] = {"polling", "state", "close"};
+  static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
+
+  Settings settings;
+  settings.sockops = !given.source || choose("--source", *given.source, kSources) == 0;
+  if (given.mode) settings.mode = static_cast<tcpinfo::Mode>(choose("--mode", *given.mode, kModes));
+  if (given.interval) settings.interval = parse_duration("--interval", *given.interval);
+  if (given.latency) settings.latency = parse_duration("--latency", *given.latency);
+  if (given.ring_size) settings.ring_bytes = parse_size("--ring-size", *given.ring_size);
+  if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
+  if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
+  settings.format = given.format                 ? static_cast<Format>(choose("--format", *given.format, kFormats))
+                    : is_terminal(STDOUT_FILENO) ? Format::kTable
+                                                 : Format::kJsonLines;
+  settings.fields = parse_fields(given.fields);
+  settings.cgroup = given.cgroup.value_or("");
+  settings.netns = given.netns.value_or("");
+  if (given.count) settings.count = parse_count("--count", *given.count);
+  settings.stats = given.stats;
+
+  if (settings.sockops) {
+    forbid(given.netns.has_value(), "--netns", "--source sockops",
+           "it follows a cgroup through all network namespaces");
+    forbid(given.interval && settings.mode != tcpinfo::Mode::kPolling, "--interval",
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)), "only polling takes samples");
+  } else {
+    constexpr std::string_view kWith = "--source inet_diag";
+    forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)), kWith,
+           "netlink gives samples only; sockops sees events");
+    forbid(given.ring_size.has_value(), "--ring-size", kWith, "it has no ring buffer");
+    forbid(given.latency.has_value(), "--latency", kWith, "its records come at once with each dump");
+    forbid(settings.interval == nanoseconds::zero(), "--interval 0", kWith,
+           "netlink has to be asked each time; only sockops sees every RTT measurement");
+  }
+  if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
+  if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
+  if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
+  return settings;
+}
+
+std::unique_ptr<tcpinfo::Source> open_source(const Settings& settings) {
+  // What the user named is looked at first: an error later is the kernel's or the privileges'.
+  if (!settings.cgroup.empty()) tcpinfo::cgroup_id(settings.cgroup);
+  if (struct stat status{}; !settings.netns.empty() && stat(settings.netns.c_str(), &status) != 0)
+    throw tcpinfo::Error({errno, std::generic_category()}, "open network namespace " + settings.netns,
+                         "ip netns list names those in /run/netns");
+  try {
+    if (settings.sockops) {
+      tcpinfo::SockopsOptions options;
+      options.cgroup = settings.cgroup.empty() ? tcpinfo::cgroup2_mount() : std::filesystem::path(settings.cgroup);
+      options.mode = settings.mode;
+      options.interval = settings.interval;
+      options.filter = settings.filter;
+      options.ring_bytes = settings.ring_bytes;
+      options.latency = settings.latency;
+      return std::make_unique<tcpinfo::SockopsSource>(options);
+    }
+    tcpinfo::InetDiagOptions options;
+    options.interval = settings.interval;
+    options.filter = settings.filter;
+    options.cgroup = settings.cgroup;
+    options.netns = settings.netns;
+    return std::make_unique<tcpinfo::InetDiagSource>(options);
+  } catch (const tcpinfo::Error& error) {
+    // So the kernel says that it lacks a program type, a helper or inet_diag.
+    const bool lacking = error.code().category() != tcpinfo::error_category() &&
+                         (error.code().value() == EINVAL || error.code().value() == ENOENT);
+    throw Failure(lacking ? kNotHere : exit_code(error), error.what());
+  }
+}
+
+// Records in the format that was asked for, gathered in the output's buffer.
+class Writer {
+ public:
+  Writer(const Settings& settings, Output& output)
+      : format_(settings.format),
+        output_(output),
+        json_(settings.fields),
+        csv_(settings.fields),
+        table_(terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), settings.fields) {
+    if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
+    if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';
+    output_.flush();
+  }
+
+  void append(const tcpinfo::Record& record) {
+    auto& buffer = output_.buffer();
+    switch (format_) {
+      case Format::kTable:
+        return table_.append(buffer, record);
+      case Format::kJsonLines:
+        buffer += json_.line(record);
+        break;
+      case Format::kCsv:
+        buffer += csv_.line(record);
+        break;
+    }
+    buffer += '\n';
+  }
+
+  void flush() {
+    output_.flush();
+    if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
+  }
+
+ private:
+  Format format_;
+  Output& output_;
+  tcpinfo::JsonWriter json_;
+  tcpinfo::CsvWriter csv_;
+  LiveTable table_;
+};
+
+// Calls back when the reader of a pipe has gone, also while nothing is written. The pipe itself is not given to Asio,
+// which would make it non-blocking for all that share it: it stands in an epoll instance of its own.
+class HangUp {
+ public:
+  HangUp(asio::io_context& loop, int descriptor, std::function<void()> gone) : epoll_(loop) {
+    struct stat status {};
+    if (fstat(descriptor, &status) != 0 || !(S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) return;
+    const int instance = epoll_create1(EPOLL_CLOEXEC);
+    if (instance < 0) return;
+    epoll_.assign(instance);
+    epoll_event nothing_but_errors{};
+    if (epoll_ctl(instance, EPOLL_CTL_ADD, descriptor, &nothing_but_errors) != 0) return;
+    epoll_.async_wait(asio::posix::stream_descriptor::wait_read, [gone = std::move(gone)](const auto& error) {
+      if (!error) gone();
+    });
+  }
+
+ private:
+  asio::posix::stream_descriptor epoll_;
+};
+
+// What became of the records, the source's books closed: emitted = delivered + lost, event by event.
+struct Account {
+  explicit Account(const Statistics& final) : statistics(final) {
+    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
+      left[event] = final.emitted[event] - final.delivered[event] - final.lost_ring[event] - final.lost_sink[event];
+  }
+  std::uint64_t lost() const {
+    return Statistics::sum(statistics.lost_ring) + Statistics::sum(statistics.lost_sink) + Statistics::sum(left);
+  }
+
+  Statistics statistics;
+  tcpinfo::EventCounts left;  // made between the last look into the ring and the end
+  std::uint64_t written = 0;
+  std::uint64_t errors = 0;
+};
+
+class Watch {
+ public:
+  explicit Watch(const Settings& settings)
+      : settings_(settings),
+        output_(Output::standard()),
+        signals_(loop_),
+        end_(loop_),
+        monitor_(loop_, open_source(settings)),
+        stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt),
+        writer_(settings, output_) {}
+
+  Exit run() {
+    signals_.add(SIGINT);
+    signals_.add(SIGTERM);
+    signals_.async_wait([this](const auto& error, int) {
+      if (!error) loop_.stop();
+    });
+    if (settings_.duration) {
+      end_.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(*settings_.duration));
+      end_.async_wait([this](const auto& error) {
+        if (!error) loop_.stop();
+      });
+    }
+    const HangUp hang_up(loop_, output_.descriptor(), [this] {
+      reader_gone_ = true;
+      loop_.stop();
+    });
+    monitor_.start([this](const tcpinfo::Record& record) { on_record(record); },
+                   [this](const boost::system::error_code& error) { on_error(error); });
+
+    std::optional<Failure> failure;
+    try {
+      loop_.run();
+      monitor_.stop();
+      if (!reader_gone_) take_what_is_left();
+      output_.finish();
+    } catch (const OutputClosed&) {
+      reader_gone_ = true;
+    } catch (const OutputInterrupted&) {
+      output_.buffer().clear();
+    } catch (const Failure& error) {
+      failure = error;
+    }
+    if (!failure) failure = failure_;
+    monitor_.close();
+
+    Account account(monitor_.statistics());
+    account.written = written_;
+    account.errors = errors_;
+    if (stats_) write_statistics(account);
+    if (!reader_gone_) print_summary(account);
+    if (failure) throw *failure;
+    return kOk;
+  }
+
+ private:
+  void on_record(const tcpinfo::Record& record) {
+    writer_.append(record);
+    // One write for all the records of a turn.
+    if (!flush_posted_) {
+      flush_posted_ = true;
+      asio::post(loop_, [this] {
+        flush_posted_ = false;
+        writer_.flush();
+      });
+    }
+    if (++written_ == settings_.count) {
+      monitor_.stop();
+      loop_.stop();
+    }
+  }
+
+  void on_error(const boost::system::error_code& error) {
+    ++errors_;
+    const std::error_code code = error;
+    if (code == tcpinfo::Errc::kDumpInterrupted) return;
+    switch (error.value()) {
+      case EINTR:
+      case EAGAIN:
+      case ENOMEM:
+      case ENOBUFS:
+        return;  // the next turn tries again
+      default:
+        break;
+    }
+    failure_.emplace(kFailed, fmt::format("read from {}: {}", tcpinfo::name(monitor_.source().id()), error.message()));
+    loop_.stop();
+  }
+
+  // What was made before the end is shown, within bounds: a host that is busy enough makes more all the time.
+  void take_what_is_left() {
+    constexpr std::size_t kTurn = 256;
+    for (std::uint64_t most = settings_.sockops ? settings_.ring_bytes / 64 : 0;
+         most > 0 && written_ < settings_.count;) {
+      const auto wanted = std::min<std::uint64_t>({kTurn, most, settings_.count - written_});
+      const auto got = monitor_.source().drain(
+          [this](const tcpinfo::Record& record) {
+            writer_.append(record);
+            ++written_;
+          },
+          wanted);
+      if (got.records == 0) break;
+      most -= std::min<std::uint64_t>(most, got.records);
+      writer_.flush();
+    }
+  }
+
+  void write_statistics(const Account& account) {
+    const Statistics& s = account.statistics;
+    rapidjson::StringBuffer buffer;
+    rapidjson::PrettyWriter<rapidjson::StringBuffer> json(buffer);
+    json.SetIndent(' ', 2);
+    const auto number = [&json](std::string_view name, std::uint64_t value) {
+      key(json, name);
+      json.Uint64(value);
+    };
+    const auto counts = [&](std::string_view name, const tcpinfo::EventCounts& by_event) {
+      key(json, name);
+      json.StartObject();
+      number("total", Statistics::sum(by_event));
+      for (std::size_t event = TCPINFO_EVENT_NONE + 1; event < tcpinfo::kEventCount; ++event)
+        number(tcpinfo::name(static_cast<tcpinfo::Event>(event)), by_event[event]);
+      json.EndObject();
+    };
+    json.StartObject();
+    put(json, "source", tcpinfo::name(monitor_.source().id()));
+    counts("emitted", s.emitted);
+    counts("delivered", s.delivered);
+    key(json, "lost");
+    json.StartObject();
+    number("total", account.lost());
+    counts("ring", s.lost_ring);
+    counts("sink", s.lost_sink);
+    counts("left", account.left);
+    json.EndObject();
+    number("written", account.written);
+    number("errors", account.errors);
+    number("malformed", s.malformed);
+    if (settings_.sockops) {
+      number("connections", s.connections);
+      number("filtered", s.filtered);
+      number("untracked", s.untracked);
+      number("wakeups", s.wakeups);
+      number("sweeps", s.sweeps);
+    } else {
+      number("dumps", s.dumps);
+      number("dumps_interrupted", s.dumps_interrupted);
+    }
+    json.EndObject();
+    stats_->write(std::string(buffer.GetString(), buffer.GetSize()) + '\n');
+  }
+
+  void print_summary(const Account& account) const {
+    const Statistics& s = account.statistics;
+    std::string text = fmt::format("tcpinfo: {} records emitted, {} delivered, {} lost", Statistics::sum(s.emitted),
+                                   Statistics::sum(s.delivered), account.lost());
+    std::string_view separator = " (";
+    const auto cause = [&](std::string_view name, std::uint64_t lost) {
+      if (lost == 0) return;
+      text += fmt::format("{}{} {}", separator, lost, name);
+      separator = ", ";
+    };
+    cause("ring full", Statistics::sum(s.lost_ring));
+    cause("not wanted after the end", Statistics::sum(s.lost_sink));
+    cause("left in the ring at the end", Statistics::sum(account.left));
+    if (account.lost() > 0) text += ')';
+    if (settings_.sockops)
+      text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);
+    else
+      text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
+    if (s.malformed > 0) text += fmt::format("; {} malformed", s.malformed);
+    fmt::print(stderr, "{}\n", text);
+  }
+
+  Settings settings_;
+  Output output_;
+  asio::io_context loop_{1};
+  asio::signal_set signals_;
+  asio::steady_timer end_;
+  tcpinfo::Monitor monitor_;
+  std::optional<Output> stats_;
+  Writer writer_;
+  std::optional<Failure> failure_;
+  std::uint64_t written_ = 0;
+  std::uint64_t errors_ = 0;
+  bool flush_posted_ = false;
+  bool reader_gone_ = false;
+};
+
+}  // namespace
+
+void add_watch(CLI::App& app, Command& chosen) {
+  auto* command = app.add_subcommand("watch", "Print records of TCP connections as they come");
+  auto given = std::make_shared<Arguments>();
+  const auto option = [&](const char* name, auto& into, const char* type, const char* text) {
+    command->add_option(name, into, text)->type_name(type);
+  };
+  option("--cgroup", given->cgroup, "PATH",
+         "Connections of this cgroup v2 and all below it [sockops: the whole mount; inet_diag: all sockets]");
+  option("--source", given->source, "SOURCE", "sockops (eBPF) or inet_diag (netlink) [sockops]");
+  option("--mode", given->mode, "MODE",
+         "polling (samples), state (a record a transition) or close (final totals only) [polling]");
+  option("--interval", given->interval, "TIME",
+         "Time between samples of a connection, in ns, us, ms or s; 0: at every RTT measurement [100ms]");
+  option("--filter", given->filter, "EXPR", "Only these connections, as 'peer_port == 443 and address in 10.0.0.0/8'");
+  command
+      ->add_option("--fields", given->fields, "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
+      ->type_name("NAMES")
+      ->delimiter(',');
+  option("--format", given->format, "FORMAT", "table, jsonl or csv [table on a terminal, else jsonl]");
+  option("--duration", given->duration, "TIME", "End after this time");
+  option("--count", given->count, "N", "End after this many records");
+  option("--stats", given->stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");
+  option("--latency", given->latency, "TIME",
+         "sockops: print records at the latest this long after they were made [50ms]");
+  option("--ring-size", given->ring_size, "SIZE", "sockops: bytes of the ring buffer, a power of two, as 64K [4M]");
+  option("--netns", given->netns, "PATH", "inet_diag: ask in this network namespace, as /run/netns/NAME");
+  command->footer(
+      "Examples:\n"
+      "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"
+      "  tcpinfo watch --filter 'peer_port == 443' --interval 1s --format csv --fields time_ns,peer_address,rtt\n"
+      "  tcpinfo watch --mode close --stats stats.json > connections.jsonl\n"
+      "  tcpinfo watch --source inet_diag --duration 10s --netns /run/netns/blue\n"
+      "\n"
+      "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"
+      "Ends at --duration, --count, SIGINT or SIGTERM, then says on standard error what was emitted, delivered, lost.");
+  command->callback([given, &chosen] { chosen = [given] { return Watch(check(*given)).run(); }; });
+}
+
+}  // namespace cli
