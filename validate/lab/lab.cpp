@@ -205,24 +205,50 @@ void Netns::run(const std::function<void()>& function) const {
   function();
 }
 
+namespace {
+
+void connect(const Netns& a, const std::string& a_device, const Netns& b, const std::string& b_device) {
+  run({"ip", "link", "add", a_device, "netns", a.name(), "type", "veth", "peer", "name", b_device, "netns", b.name()});
+}
+
+void set_up_end(const Netns& end, int host) {
+  run({"ip", "-n", end.name(), "address", "add", fmt::format("10.77.0.{}/24", host), "dev", "veth0"});
+  // Without nodad the address cannot be bound during the first second.
+  run({"ip", "-n", end.name(), "address", "add", fmt::format("fd77::{}/64", host), "dev", "veth0", "nodad"});
+  run({"ip", "-n", end.name(), "link", "set", "veth0", "up"});
+}
+
+void shape(const Netns& netns, const std::string& device, const LinkOptions& options) {
+  if (options.rate_mbit <= 0) return;
+  // tbf(8): the bucket must hold what flows between two timer interrupts; a millisecond's worth keeps bursts short, and
+  // a few packets are the least that works.
+  const auto burst = std::max(options.rate_mbit * 1e6 / 8 / 1000, 10000.0);
+  run({"tc", "-n", netns.name(), "qdisc", "add", "dev", device, "root", "tbf", "rate",
+       fmt::format("{:.0f}bit", options.rate_mbit * 1e6), "burst", fmt::format("{:.0f}", burst), "latency",
+       fmt::format("{}ms", options.queue.count())});
+}
+
+}  // namespace
+
 void link(const Netns& a, const Netns& b, const LinkOptions& options) {
-  run({"ip", "link", "add", "veth0", "netns", a.name(), "type", "veth", "peer", "name", "veth0", "netns", b.name()});
-  int host = 1;
-  for (const Netns* end : {&a, &b}) {
-    run({"ip", "-n", end->name(), "address", "add", fmt::format("10.77.0.{}/24", host), "dev", "veth0"});
-    // Without nodad the address cannot be bound during the first second.
-    run({"ip", "-n", end->name(), "address", "add", fmt::format("fd77::{}/64", host), "dev", "veth0", "nodad"});
-    run({"ip", "-n", end->name(), "link", "set", "veth0", "up"});
-    if (options.rate_mbit > 0) {
-      // tbf(8): the bucket must hold what flows between two timer interrupts; a millisecond's worth keeps bursts short,
-      // and a few packets are the least that works.
-      const auto burst = std::max(options.rate_mbit * 1e6 / 8 / 1000, 10000.0);
-      run({"tc", "-n", end->name(), "qdisc", "add", "dev", "veth0", "root", "tbf", "rate",
-           fmt::format("{:.0f}bit", options.rate_mbit * 1e6), "burst", fmt::format("{:.0f}", burst), "latency",
-           fmt::format("{}ms", options.queue.count())});
-    }
-    ++host;
+  connect(a, "veth0", b, "veth0");
+  set_up_end(a, 1);
+  set_up_end(b, 2);
+  shape(a, "veth0", options);
+  shape(b, "veth0", options);
+}
+
+void link(const Netns& a, const Netns& b, const Netns& middle, const LinkOptions& options) {
+  run({"ip", "-n", middle.name(), "link", "add", "switch0", "type", "bridge"});
+  connect(a, "veth0", middle, "port1");
+  connect(b, "veth0", middle, "port2");
+  for (const char* port : {"port1", "port2"}) {
+    run({"ip", "-n", middle.name(), "link", "set", port, "master", "switch0", "up"});
+    shape(middle, port, options);
   }
+  run({"ip", "-n", middle.name(), "link", "set", "switch0", "up"});
+  set_up_end(a, 1);
+  set_up_end(b, 2);
 }
 
 namespace {

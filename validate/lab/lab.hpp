@@ -66,6 +66,11 @@ struct LinkOptions {
 /// Gone with the namespaces.
 void link(const Netns& a, const Netns& b, const LinkOptions& options = {});
 
+/// The same through a switch in a third namespace, which holds the queues. A packet that the sender's own queue drops is
+/// sent again without counting as retransmitted, and TCP small queues keep that queue short: losses as on a real path
+/// need a queue elsewhere.
+void link(const Netns& a, const Netns& b, const Netns& middle, const LinkOptions& options = {});
+
 struct SpawnOptions {
   std::vector<std::string> command = {};
   const Cgroup* cgroup = nullptr;  ///< born inside it (clone3, CLONE_INTO_CGROUP)

@@ -109,9 +109,8 @@ TEST_F(Lab, LinkCarriesBothFamilies) {
   const lab::Netns a("lab-a"), b("lab-b");
   lab::link(a, b, {.rate_mbit = 100});
   const Directory directory;
-  lab::Process show({.command = {"tc", "-s", "qdisc", "show", "dev", "veth0"},
-                     .netns = &b,
-                     .stdout_file = directory.path / "out"});
+  lab::Process show(
+      {.command = {"tc", "-s", "qdisc", "show", "dev", "veth0"}, .netns = &b, .stdout_file = directory.path / "out"});
   EXPECT_EQ(show.wait(5s), 0);
   EXPECT_THAT(contents(directory.path / "out"), HasSubstr("tbf"));
   EXPECT_THAT(contents(directory.path / "out"), HasSubstr("rate 100Mbit"));
@@ -138,11 +137,12 @@ TEST_F(Lab, ProcessIsBornInsideItsCgroupAndNamespace) {
   const lab::Cgroup cgroup("lab-test");
   const lab::Netns netns("lab-test");
   const Directory directory;
-  lab::Process process({.command = {"sh", "-c", "cat /proc/self/cgroup; readlink /proc/self/ns/net; echo seen >&2; exit 3"},
-                        .cgroup = &cgroup,
-                        .netns = &netns,
-                        .stdout_file = directory.path / "out",
-                        .stderr_file = directory.path / "err"});
+  lab::Process process(
+      {.command = {"sh", "-c", "cat /proc/self/cgroup; readlink /proc/self/ns/net; echo seen >&2; exit 3"},
+       .cgroup = &cgroup,
+       .netns = &netns,
+       .stdout_file = directory.path / "out",
+       .stderr_file = directory.path / "err"});
   const auto status = process.wait(5s);
   ASSERT_TRUE(status);
   EXPECT_TRUE(WIFEXITED(*status));

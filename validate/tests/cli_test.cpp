@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The tcpinfo command as its users meet it: the program itself, its exit codes, its sentences, its output.
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidjson/document.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <ostream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "lab/lab.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using lab::Ip;
+using tcpinfo::Event;
+using tcpinfo::Record;
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::StartsWith;
+
+using Words = std::vector<std::string>;
+
+const std::string kTcpinfo = TCPINFO_BINARY;
+
+Words tcpinfo_command(Words words) {
+  words.insert(words.begin(), kTcpinfo);
+  return words;
+}
+
+std::string read(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Words lines(const std::string& text) {
+  Words found;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) found.push_back(line);
+  return found;
+}
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = std::filesystem::temp_directory_path() / "tcpinfo-cli-XXXXXX";
+    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
+    path_ = name;
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+struct Outcome {
+  int code = -1;  // -1: a signal ended it, or it did not end
+  std::string out, err;
+};
+
+class Running {
+ public:
+  explicit Running(const Words& command, const lab::Netns* netns = nullptr)
+      : process_({.command = command, .netns = netns, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {}
+
+  std::filesystem::path out() const { return files_ / "out"; }
+  /// The schema, or a header, is written after the attach.
+  void until_attached() {
+    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(2ms)) {
+      if (std::filesystem::file_size(out()) > 0) return;
+      if (process_.wait(0ms)) break;
+    }
+    FAIL() << "tcpinfo wrote nothing: " << read(files_ / "err");
+  }
+  void signal(int number) { process_.signal(number); }
+  Outcome outcome(std::chrono::milliseconds timeout = 20s) {
+    const auto status = process_.wait(timeout);
+    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read(out()), read(files_ / "err")};
+  }
+
+ private:
+  TemporaryDirectory files_;
+  lab::Process process_;
+};
+
+Outcome run(const Words& command) { return Running(command).outcome(); }
+Outcome tcpinfo_run(const Words& words) { return run(tcpinfo_command(words)); }
+
+/// By sh; $0 is the command.
+Outcome shell(const std::string& script, Words arguments = {}) {
+  Words command = {"bash", "-c", script, kTcpinfo};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run(command);
+}
+
+unsigned attached_programs(const lab::Cgroup& cgroup) {
+  const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  __u32 programs[64], count = std::size(programs);
+  const int error = bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, nullptr, programs, &count);
+  close(directory);
+  EXPECT_EQ(error, 0);
+  return count;
+}
+
+rapidjson::Document parse(const std::string& text) {
+  rapidjson::Document document;
+  document.Parse(text.c_str());
+  EXPECT_FALSE(document.HasParseError()) << text;
+  return document;
+}
+
+void expect_one_sentence(const Outcome& outcome, int code, const std::string& says) {
+  EXPECT_EQ(outcome.code, code) << outcome.err;
+  EXPECT_THAT(outcome.err, AllOf(StartsWith("tcpinfo: "), HasSubstr(says)));
+  EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+}
+
+void expect_balanced(const rapidjson::Document& stats) {
+  for (const char* event : {"total", "sample", "state", "open", "close", "adopted", "gap"}) {
+    std::uint64_t lost = 0;
+    for (const char* cause : {"ring", "sink", "left"}) lost += stats["lost"][cause][event].GetUint64();
+    EXPECT_EQ(stats["emitted"][event].GetUint64(), stats["delivered"][event].GetUint64() + lost) << event;
+  }
+  EXPECT_EQ(stats["emitted"]["total"].GetUint64(),
+            stats["delivered"]["total"].GetUint64() + stats["lost"]["total"].GetUint64());
+}
+
+/// A connection over loopback from inside the cgroup: 1000 bytes, some idle time, a close on both ends.
+void have_connection(const lab::Cgroup& cgroup, std::chrono::milliseconds idle = 60ms) {
+  const lab::InCgroup inside(cgroup);
+  const auto listener = lab::listen(Ip::kV4);
+  auto pair = lab::connected(listener, Ip::kV4);
+  pair.client.send(1000);
+  pair.server.receive(1000);
+  std::this_thread::sleep_for(idle);
+  pair.client.close();
+  std::this_thread::sleep_for(5ms);
+  pair.server.close();
+}
+
+std::size_t count(const std::vector<tcpinfo_record>& records, Event event) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      records, [event](const tcpinfo_record& r) { return Record(r).event() == static_cast<std::uint8_t>(event); }));
+}
+
+TEST(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(
+      tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--interval", "10ms", "--stats", files / "stats"}));
+  watch.until_attached();
+  EXPECT_EQ(attached_programs(cgroup), 1u);
+  have_connection(cgroup);
+  std::this_thread::sleep_for(100ms);
+  watch.signal(SIGINT);
+  const auto outcome = watch.outcome();
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+
+  const auto records = tcpinfo::read_json_lines(watch.out());
+  EXPECT_EQ(count(records, Event::kOpen), 2u);
+  EXPECT_EQ(count(records, Event::kClose), 2u);
+  EXPECT_GE(count(records, Event::kSample), 6u);
+  std::uint64_t sent = 0, received = 0;
+  for (const auto& raw : records) {
+    const Record record(raw);
+    EXPECT_EQ(record.source(), static_cast<std::uint8_t>(tcpinfo::SourceId::kSockops));
+    EXPECT_EQ(record.cgroup_id(), tcpinfo::cgroup_id(cgroup.path()));
+    if (record.event() != static_cast<std::uint8_t>(Event::kClose)) continue;
+    sent += record.bytes_sent().value_or(0);
+    received += record.bytes_received().value_or(0);
+  }
+  EXPECT_EQ(sent, 1000u);
+  EXPECT_EQ(received, 1000u + 2);  // one for each peer's FIN
+
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_EQ(stats["written"].GetUint64(), records.size());
+  EXPECT_EQ(stats["delivered"]["total"].GetUint64(), records.size());
+  EXPECT_EQ(stats["connections"].GetUint64(), 2u);
+  EXPECT_THAT(outcome.err, HasSubstr(std::to_string(records.size()) + " delivered, 0 lost"));
+}
+
+TEST(Watch, SaysWhatATinyRingLost) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--interval", "0", "--ring-size", "4K",
+                                 "--latency", "100s", "--stats", files / "stats"}));
+  watch.until_attached();
+  watch.signal(SIGSTOP);
+  for (int i = 0; i < 20; ++i) have_connection(cgroup, 0ms);
+  watch.signal(SIGCONT);
+  watch.signal(SIGTERM);
+  const auto outcome = watch.outcome();
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_GT(stats["lost"]["ring"]["total"].GetUint64(), 0u);
+  EXPECT_THAT(outcome.err, HasSubstr("ring full"));
+  EXPECT_THAT(tcpinfo::read_json_lines(watch.out()), SizeIs(stats["written"].GetUint64()));
+}
+
+TEST(Watch, CloseModeGivesOneFinalRecordAConnection) {
+  const lab::Cgroup cgroup("cli");
+  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "close", "--count", "2"}));
+  watch.until_attached();
+  have_connection(cgroup);
+  EXPECT_EQ(watch.outcome().code, 0);
+  const auto records = tcpinfo::read_json_lines(watch.out());
+  EXPECT_THAT(records, SizeIs(2));
+  EXPECT_EQ(count(records, Event::kClose), 2u);
+}
+
+TEST(Watch, StopsAfterCountAndAccountsForTheRest) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--count", "3", "--stats", files / "stats",
+                                 "--interval", "5ms", "--fields", "rtt,event,peer_port"}));
+  watch.until_attached();
+  have_connection(cgroup);
+  const auto outcome = watch.outcome();
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const auto text = lines(outcome.out);
+  ASSERT_THAT(text, SizeIs(4));
+  EXPECT_TRUE(tcpinfo::is_schema(text[0]));
+  EXPECT_THAT(text[1], StartsWith(R"({"rtt":)"));
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_EQ(stats["written"].GetUint64(), 3u);
+}
+
+TEST(Watch, FilterKeepsOtherConnectionsOut) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(
+      tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--filter", "port == 1", "--stats", files / "stats"}));
+  watch.until_attached();
+  have_connection(cgroup);
+  watch.signal(SIGINT);
+  const auto outcome = watch.outcome();
+  EXPECT_THAT(lines(outcome.out), SizeIs(1));
+  EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
+}
+
+TEST(Watch, InetDiagPollsItsNamespace) {
+  const lab::Netns netns("cli");
+  const TemporaryDirectory files;
+  lab::Pair pair;
+  lab::Socket listener;
+  netns.run([&] {
+    listener = lab::listen(Ip::kV4);
+    pair = lab::connected(listener, Ip::kV4);
+  });
+  const auto outcome =
+      tcpinfo_run({"watch", "--source", "inet_diag", "--netns", netns.path(), "--interval", "20ms", "--duration",
+                   "300ms", "--format", "csv", "--fields", "cookie,state", "--stats", files / "stats"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  auto text = lines(outcome.out);
+  ASSERT_GE(text.size(), 3u);
+  EXPECT_EQ(text[0], "cookie,state");
+  text.erase(text.begin());
+  const auto client = std::to_string(pair.client.cookie()) + ",ESTABLISHED";
+  const auto server = std::to_string(pair.server.cookie()) + ",ESTABLISHED";
+  EXPECT_THAT(text, Each(testing::AnyOf(client, server)));
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_EQ(stats["written"].GetUint64(), text.size());
+  EXPECT_GE(stats["dumps"].GetUint64(), 5u);
+}
+
+TEST(Watch, TableFitsTheWidth) {
+  for (const std::size_t width : {80, 100, 120, 160}) {
+    const lab::Cgroup cgroup("cli");
+    Running watch({"env", "COLUMNS=" + std::to_string(width), kTcpinfo, "watch", "--cgroup", cgroup.path(), "--format",
+                   "table", "--count", "4", "--interval", "10ms"});
+    for (int i = 0; i < 500 && attached_programs(cgroup) == 0; ++i) std::this_thread::sleep_for(5ms);
+    have_connection(cgroup);
+    const auto outcome = watch.outcome();
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const auto text = lines(outcome.out);
+    ASSERT_THAT(text, SizeIs(5));
+    for (const char* header : {"event", "local", "peer", "rtt", "cwnd", "retrans", "rate"})
+      EXPECT_THAT(text[0], HasSubstr(header));
+    for (const auto& line : text) {
+      EXPECT_LE(line.size(), width) << line;
+      EXPECT_EQ(line.size(), text[0].size()) << line;
+    }
+  }
+}
+
+TEST(Watch, EndsQuietlyWhenItsReaderGoes) {
+  const lab::Cgroup cgroup("cli");
+  // head goes after the schema; nothing else is ever written.
+  const auto outcome = shell(R"(set -o pipefail; "$0" watch --cgroup "$1" | head -n 1)", {cgroup.path()});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.err, IsEmpty());
+  EXPECT_THAT(lines(outcome.out), SizeIs(1));
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+}
+
+TEST(Watch, SaysThatTheDiskIsFull) {
+  const lab::Cgroup cgroup("cli");
+  expect_one_sentence(shell(R"("$0" watch --cgroup "$1" --duration 5s > /dev/full)", {cgroup.path()}), 1,
+                      "No space left");
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+  const auto stats = tcpinfo_run({"watch", "--cgroup", cgroup.path(), "--duration", "10ms", "--stats", "/dev/full"});
+  expect_one_sentence(stats, 1, "write to /dev/full: No space left");
+  for (const char* command : {"fields", "doctor", "--help", "--version"})
+    expect_one_sentence(shell("\"$0\" " + std::string(command) + " > /dev/full"), 1, "No space left");
+}
+
+TEST(Watch, SaysThatTheDiskIsFullInTheMiddle) {
+  const lab::Netns netns("cli");
+  lab::Pair pair;
+  netns.run([&] { pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4); });
+  const TemporaryDirectory files;
+  std::filesystem::create_directory(files / "disk");
+  const auto outcome = shell(
+      R"(exec unshare -m sh -c 'mount -t tmpfs -o size=64k none "$2" &&
+         exec "$0" watch --source inet_diag --netns "$1" --interval 2ms --duration 15s > "$2/out"' "$0" "$1" "$2")",
+      {netns.path(), files / "disk"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("tcpinfo: write to standard output: No space left on device (free some space"));
+}
+
+TEST(Watch, SaysThatPrivilegesAreMissing) {
+  const lab::Cgroup cgroup("cli");
+  Words command = {"setpriv", "--bounding-set=-all", "--inh-caps=-all"};
+  const auto watch = tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--duration", "1s"});
+  command.insert(command.end(), watch.begin(), watch.end());
+  const auto outcome = run(command);
+  expect_one_sentence(outcome, 77, "CAP_BPF");
+  EXPECT_THAT(outcome.err, HasSubstr("tcpinfo doctor"));
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+}
+
+TEST(Watch, SaysThatTypeInformationIsMissing) {
+  const lab::Cgroup cgroup("cli");
+  const auto outcome = shell(
+      R"(exec unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$0" watch --cgroup "$1" --duration 1s' "$0" "$1")",
+      {cgroup.path()});
+  expect_one_sentence(outcome, 77, "CONFIG_DEBUG_INFO_BTF");
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+}
+
+struct BadInput {
+  const char* name;
+  Words arguments;
+  int code;
+  const char* says;
+
+  // Without it the name of the test in ctest's list is the object's bytes, another one in each run.
+  friend void PrintTo(const BadInput& input, std::ostream* out) {
+    *out << "tcpinfo";
+    for (const auto& argument : input.arguments) *out << ' ' << argument;
+  }
+};
+
+class BadInputs : public testing::TestWithParam<BadInput> {};
+
+TEST_P(BadInputs, GiveOneSentenceAndACode) {
+  const auto outcome = tcpinfo_run(GetParam().arguments);
+  expect_one_sentence(outcome, GetParam().code, GetParam().says);
+  EXPECT_THAT(outcome.out, IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cli, BadInputs,
+    testing::Values(
+        BadInput{"NoSubcommand", {}, 2, "--help"}, BadInput{"UnknownSubcommand", {"wach"}, 2, "did you mean watch?"},
+        BadInput{"UnknownOption", {"watch", "--cgruop", "/x"}, 2, "tcpinfo watch --help"},
+        BadInput{
+            "CgroupMissing", {"watch", "--cgroup", "/no/such/cgroup"}, 1, "open cgroup /no/such/cgroup: No such file"},
+        BadInput{"CgroupIsAFile", {"watch", "--cgroup", "/proc/self/cgroup"}, 1, "Not a directory"},
+        BadInput{"CgroupOfAnotherFileSystem", {"watch", "--cgroup", "/proc"}, 1, "cgroup v2"},
+        BadInput{
+            "CgroupMissingForInetDiag", {"watch", "--source", "inet_diag", "--cgroup", "/no/such"}, 1, "No such file"},
+        BadInput{
+            "NetnsMissing", {"watch", "--source", "inet_diag", "--netns", "/run/netns/none"}, 1, "/run/netns/none"},
+        BadInput{"UnknownField", {"watch", "--fields", "event,snd_cnwd"}, 2, "did you mean snd_cwnd?"},
+        BadInput{"BadFilter", {"watch", "--filter", "peer_port = 443"}, 2, "filter"},
+        BadInput{"UnknownMode", {"watch", "--mode", "pol"}, 2, "it is one of polling, state, close"},
+        BadInput{"UnknownSource", {"watch", "--source", "netlink"}, 2, "sockops, inet_diag"},
+        BadInput{"UnknownFormat", {"watch", "--format", "json"}, 2, "did you mean jsonl?"},
+        BadInput{"UnknownFieldsFormat", {"fields", "--format", "jsonl"}, 2, "did you mean json?"},
+        BadInput{"IntervalWithoutUnit", {"watch", "--interval", "100"}, 2, "ns, us, ms or s"},
+        BadInput{"NegativeInterval", {"watch", "--interval=-1s"}, 2, "--interval -1s"},
+        BadInput{"EndlessInterval", {"watch", "--interval", "1e99s"}, 2, "--interval"},
+        BadInput{"RingSizeNoPowerOfTwo", {"watch", "--ring-size", "5000"}, 2, "power of two"},
+        BadInput{"RingSizeNoNumber", {"watch", "--ring-size", "big"}, 2, "--ring-size big"},
+        BadInput{"CountZero", {"watch", "--count", "0"}, 2, "--count 0"},
+        BadInput{"CountNegative", {"watch", "--count", "-3"}, 2, "count"},
+        BadInput{"DurationZero", {"watch", "--duration", "0"}, 2, "--duration 0"},
+        BadInput{"ModeWithInetDiag", {"watch", "--source", "inet_diag", "--mode", "close"}, 2, "makes no sense"},
+        BadInput{"RingWithInetDiag", {"watch", "--source", "inet_diag", "--ring-size", "4M"}, 2, "no ring buffer"},
+        BadInput{"EveryRttWithInetDiag", {"watch", "--source", "inet_diag", "--interval", "0"}, 2, "makes no sense"},
+        BadInput{"NetnsWithSockops", {"watch", "--netns", "/run/netns/x"}, 2, "makes no sense"},
+        BadInput{"IntervalWithClose", {"watch", "--mode", "close", "--interval", "1s"}, 2, "only polling"},
+        BadInput{"StatsInNoDirectory",
+                 {"watch", "--duration", "1s", "--stats", "/no/such/file"},
+                 1,
+                 "create /no/such/file"}),
+    [](const auto& tested) { return tested.param.name; });
+
+TEST(Watch, RefusesACgroupOfVersion1) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  for (std::string line; std::getline(mounts, line);) {
+    if (line.find(" - cgroup ") == std::string::npos) continue;
+    std::istringstream words(line);
+    std::string path;
+    for (int i = 0; i < 5; ++i) words >> path;
+    expect_one_sentence(tcpinfo_run({"watch", "--cgroup", path}), 1, "cgroup v1");
+    return;
+  }
+  GTEST_SKIP() << "no cgroup v1 hierarchy is mounted";
+}
+
+TEST(Help, HasExamples) {
+  for (const Words& words : {Words{"--help"}, {"watch", "--help"}, {"fields", "--help"}, {"doctor", "--help"}}) {
+    const auto outcome = tcpinfo_run(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("Examples:"));
+  }
+  const auto version = tcpinfo_run({"--version"});
+  EXPECT_EQ(version.code, 0);
+  EXPECT_THAT(version.out, testing::MatchesRegex("tcpinfo [0-9.]+\n"));
+}
+
+TEST(Fields, ListTheWholeTableInEveryFormat) {
+  const auto json = parse(tcpinfo_run({"fields", "--format", "json"}).out);
+  ASSERT_EQ(json.Size(), tcpinfo::kFieldCount);
+  const auto markdown = lines(tcpinfo_run({"fields", "--format", "markdown"}).out);
+  ASSERT_EQ(markdown.size(), tcpinfo::kFieldCount + 2);
+  const auto table = tcpinfo_run({"fields"}).out;
+  for (const auto& field : tcpinfo::fields()) {
+    const auto place = static_cast<rapidjson::SizeType>(field.field);
+    EXPECT_EQ(json[place]["name"].GetString(), field.name);
+    EXPECT_EQ(json[place]["unit"].GetString(), tcpinfo::name(field.unit));
+    EXPECT_EQ(json[place]["kernel"].GetString(), field.kernel);
+    EXPECT_EQ(json[place]["rule"].GetString(), tcpinfo::name(field.rule));
+    EXPECT_THAT(markdown[place + 2], HasSubstr("`" + std::string(field.name) + "`"));
+    EXPECT_THAT(table, HasSubstr("\n" + std::string(field.name) + " "));
+  }
+}
+
+std::size_t doctors_cgroups() {
+  std::size_t found = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(tcpinfo::own_cgroup()))
+    if (entry.path().filename().string().starts_with("tcpinfo-doctor-")) ++found;
+  return found;
+}
+
+TEST(Doctor, TriesBothSourcesAndLeavesNothing) {
+  const lab::Cgroup cgroup("cli");
+  const lab::InCgroup inside(cgroup);
+  const auto outcome = tcpinfo_run({"doctor", "--format", "json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+  const auto json = parse(outcome.out);
+  EXPECT_TRUE(json["works"]["sockops"].GetBool());
+  EXPECT_TRUE(json["works"]["inet_diag"].GetBool());
+  EXPECT_EQ(doctors_cgroups(), 0u);
+}
+
+TEST(Doctor, NamesWhatIsMissingAndTheWayOut) {
+  const lab::Cgroup cgroup("cli");
+  const lab::InCgroup inside(cgroup);
+  const auto outcome =
+      run({"setpriv", "--bounding-set=-all", "--inh-caps=-all", kTcpinfo, "doctor", "--format", "json"});
+  EXPECT_EQ(outcome.code, 1) << outcome.err;
+  const auto json = parse(outcome.out);
+  EXPECT_FALSE(json["works"]["sockops"].GetBool());
+  std::size_t missing = 0;
+  for (const auto& check : json["checks"].GetArray()) {
+    if (std::string_view(check["name"].GetString()) == "CAP_BPF") {
+      EXPECT_STREQ(check["status"].GetString(), "missing");
+      EXPECT_THAT(check["way_out"].GetString(), HasSubstr("CAP_BPF"));
+      ++missing;
+    }
+  }
+  EXPECT_EQ(missing, 1u);
+  EXPECT_EQ(doctors_cgroups(), 0u);
+}
+
+}  // namespace

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Runs the program itself, on this kernel and with iperf3.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/cgroup.hpp>
+#include <tcpinfo/json.hpp>
+
+#include "iperf3.hpp"
+#include "lab/lab.hpp"
+#include "verdict.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string contents(const fs::path& path) {
+  std::stringstream out;
+  out << std::ifstream(path).rdbuf();
+  return out.str();
+}
+
+class Validate : public testing::Test {
+ protected:
+  fs::path directory, out;
+  std::string mark;
+
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    char name[] = "/tmp/validate-test-XXXXXX";
+    directory = mkdtemp(name);
+    chmod(directory.c_str(), 0755);
+    out = directory / "out";
+    mark = "TCPINFO_VALIDATE_TEST=" + directory.string();
+  }
+
+  void TearDown() override {
+    if (directory.empty()) return;
+    EXPECT_THAT(left_behind(), IsEmpty());
+    umount2(out.c_str(), MNT_DETACH);
+    fs::remove_all(directory);
+  }
+
+  // Children have our mark in their environment.
+  std::vector<std::string> left_behind() const {
+    std::vector<std::string> found;
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const auto text = contents(entry.path() / "environ");
+      if (text.find(mark) != std::string::npos) found.push_back("process " + contents(entry.path() / "comm"));
+    }
+    const auto add = [&](const fs::path& where) {
+      std::error_code none;
+      for (const auto& entry : fs::directory_iterator(where, none)) {
+        const auto name = entry.path().filename().string();
+        if (name.starts_with("tcpinfo-") && name.find(fmt::format("-{}-", tool_pid)) != std::string::npos)
+          found.push_back(entry.path());
+      }
+    };
+    add("/run/netns");
+    add(tcpinfo::cgroup2_mount());
+    return found;
+  }
+
+  lab::Process start(std::vector<std::string> arguments, std::vector<std::string> prefix = {}) {
+    std::vector<std::string> command{"env", mark};
+    command.insert(command.end(), prefix.begin(), prefix.end());
+    command.emplace_back(TCPINFO_VALIDATE);
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    lab::Process process(
+        {.command = command, .stdout_file = directory / "stdout", .stderr_file = directory / "stderr"});
+    tool_pid = process.pid();
+    return process;
+  }
+
+  int run(std::vector<std::string> arguments, std::vector<std::string> prefix = {}) {
+    auto process = start(std::move(arguments), std::move(prefix));
+    const auto status = process.wait(60s);
+    return status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1;
+  }
+
+  std::string printed() const { return contents(directory / "stdout"); }
+  std::string complaint() const { return contents(directory / "stderr"); }
+  validation::Verdict verdict() const { return validation::read_verdict(out / "verdict.json"); }
+
+  pid_t tool_pid = 0;
+};
+
+void expect_compared(const validation::Verdict& verdict) {
+  for (const char* source : {"sockops", "inet_diag"})
+    for (const char* field : {"rtt", "rttvar", "snd_cwnd", "pmtu", "bytes_sent", "bytes_received", "total_retrans"}) {
+      const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(),
+                                      [&](const auto& c) { return c.source == source && c.field == field; });
+      ASSERT_NE(found, verdict.comparisons.end()) << source << " " << field;
+      EXPECT_GE(found->compared, 4u) << source << " " << field;
+    }
+}
+
+TEST_F(Validate, Ipv4) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s"}), 0) << printed() << complaint();
+  const auto v = verdict();
+  EXPECT_TRUE(v.passed());
+  EXPECT_EQ(v.title, "IPv4, 1 stream, cubic, 200 Mbit/s");
+  expect_compared(v);
+  for (const auto& [name, count] : v.records.at("sockops")) {
+    if (name == "lost" || name == "malformed") {
+      EXPECT_EQ(count, 0u) << name;
+    }
+  }
+  EXPECT_THAT(printed(), HasSubstr("PASSED"));
+  EXPECT_THAT(printed(), HasSubstr(out.string()));
+  EXPECT_FALSE(validation::read_iperf3(out / "iperf3.json").is_server);
+  EXPECT_TRUE(validation::read_iperf3(out / "iperf3-server.json").is_server);
+  EXPECT_GT(tcpinfo::read_json_lines(out / "sockops.jsonl").size(), 50u);
+  EXPECT_GT(tcpinfo::read_json_lines(out / "inet_diag.jsonl").size(), 50u);
+
+  const auto again = directory / "again.json";
+  EXPECT_EQ(run({"compare", "--iperf3", out / "iperf3.json", "--iperf3-server", out / "iperf3-server.json", "--sockops",
+                 out / "sockops.jsonl", "--inet-diag", out / "inet_diag.jsonl", "--out", again}),
+            0);
+  const auto w = validation::read_verdict(again);
+  ASSERT_EQ(w.comparisons.size(), v.comparisons.size());
+  for (std::size_t i = 0; i < w.comparisons.size(); ++i) {
+    EXPECT_EQ(w.comparisons[i].field, v.comparisons[i].field);
+    EXPECT_EQ(w.comparisons[i].compared, v.comparisons[i].compared);
+    EXPECT_EQ(w.comparisons[i].agreed, v.comparisons[i].agreed);
+  }
+
+  std::ofstream(directory / "cut.json") << contents(out / "iperf3.json").substr(0, 3000);
+  EXPECT_EQ(run({"compare", "--iperf3", directory / "cut.json", "--sockops", out / "sockops.jsonl"}), 1);
+  EXPECT_THAT(complaint(), HasSubstr("cut.json"));
+  EXPECT_THAT(complaint(), HasSubstr("cut off"));
+}
+
+TEST_F(Validate, Ipv6ServerSends) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--family", "ipv6", "--reverse"}), 0)
+      << printed() << complaint();
+  expect_compared(verdict());
+  EXPECT_EQ(verdict().streams.at(0).local_address, "fd77::1");
+}
+
+TEST_F(Validate, MappedInParallel) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--family", "mapped", "--parallel", "2"}), 0)
+      << printed() << complaint();
+  expect_compared(verdict());
+  bool mapped = false;
+  for (const auto& raw : tcpinfo::read_json_lines(out / "sockops.jsonl"))
+    if (raw.local_port == 5201) mapped = mapped || (raw.family == 10 && tcpinfo_address_is_ipv4(&raw.local_address));
+  EXPECT_TRUE(mapped);
+}
+
+TEST_F(Validate, InterruptStillWritesWhatWasGathered) {
+  auto process = start({"run", "--out", out, "--duration", "60s"});
+  for (int i = 0; i < 1000 && complaint().find(" s of 60 s") == std::string::npos; ++i)
+    std::this_thread::sleep_for(10ms);
+  process.signal(SIGINT);
+  const auto status = process.wait(10s);
+  ASSERT_TRUE(status);
+  EXPECT_TRUE(WIFEXITED(*status));
+  EXPECT_EQ(WEXITSTATUS(*status), 1);
+  const auto v = verdict();
+  EXPECT_THAT(v.failures, Contains("the run was interrupted"));
+  expect_compared(v);
+  EXPECT_GT(tcpinfo::read_json_lines(out / "sockops.jsonl").size(), 50u);
+}
+
+TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
+  fs::create_directory(out);
+  ASSERT_EQ(mount("tmpfs", out.c_str(), "tmpfs", 0, "size=64k"), 0);
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "1s"}), 1);
+  EXPECT_THAT(complaint(), HasSubstr("No space left on device"));
+  const auto text = complaint();
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  EXPECT_TRUE(fs::is_empty(out));
+}
+
+TEST_F(Validate, SaysWhatIsMissing) {
+  EXPECT_EQ(run({"run", "--out", out}, {"PATH=/nonexistent"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("apt-get install iperf3"));
+  EXPECT_EQ(run({"run", "--out", out, "--congestion", "nonesuch"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("nonesuch"));
+  EXPECT_EQ(run({"run", "--out", out}, {"setpriv", "--reuid", "65534", "--clear-groups"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("root"));
+  EXPECT_FALSE(fs::exists(out));
+}
+
+TEST_F(Validate, WrongUsageIsTwo) {
+  EXPECT_EQ(run({}), 2);
+  EXPECT_EQ(run({"run"}), 2);
+  EXPECT_EQ(run({"run", "--out", out, "--family", "ipx"}), 2);
+  EXPECT_EQ(run({"run", "--out", out, "--interval", "soon"}), 2);
+  EXPECT_EQ(run({"compare", "--iperf3", "/dev/null"}), 2);
+  EXPECT_EQ(run({"--help"}), 0);
+  EXPECT_THAT(printed(), HasSubstr("Examples"));
+}
+
+TEST_F(Validate, AnUnusableDirectoryIsOneError) {
+  std::ofstream(directory / "file") << "x";
+  EXPECT_EQ(run({"run", "--out", directory / "file"}), 1);
+  EXPECT_THAT(complaint(), HasSubstr((directory / "file").string()));
+}
+
+}  // namespace

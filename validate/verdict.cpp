@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "verdict.hpp"
+
+#include <rapidjson/document.h>
+#include <rapidjson/error/en.h>
+#include <rapidjson/prettywriter.h>
+#include <rapidjson/stringbuffer.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/error.hpp>
+
+#include "files.hpp"
+
+namespace validation {
+namespace {
+
+using Json = rapidjson::Value;
+using rapidjson::SizeType;
+using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
+
+constexpr std::string_view kSchema = "tcpinfo-verdict";
+constexpr int kVersion = 1;
+
+void write_value(Writer& writer, const std::string& value) {
+  writer.String(value.data(), static_cast<SizeType>(value.size()));
+}
+void write_value(Writer& writer, std::uint64_t value) { writer.Uint64(value); }
+void write_value(Writer& writer, std::uint16_t value) { writer.Uint(value); }
+void write_value(Writer& writer, int value) { writer.Int(value); }
+void write_value(Writer& writer, bool value) { writer.Bool(value); }
+void write_value(Writer& writer, double value) {
+  // Most are whole numbers of a unit: 123, not 123.0.
+  if (value == static_cast<double>(static_cast<std::int64_t>(value)))
+    writer.Int64(static_cast<std::int64_t>(value));
+  else
+    writer.Double(value);
+}
+
+struct Reader {
+  const Json& object;
+
+  const Json* find(const char* name) const {
+    if (!object.IsObject()) return nullptr;
+    const auto member = object.FindMember(name);
+    return member == object.MemberEnd() ? nullptr : &member->value;
+  }
+  void operator()(const char* name, std::string& value) const {
+    const auto* json = find(name);
+    if (json && json->IsString()) value.assign(json->GetString(), json->GetStringLength());
+  }
+  void operator()(const char* name, std::uint64_t& value) const {
+    const auto* json = find(name);
+    if (json && json->IsUint64()) value = json->GetUint64();
+  }
+  void operator()(const char* name, std::uint16_t& value) const {
+    const auto* json = find(name);
+    if (json && json->IsUint()) value = static_cast<std::uint16_t>(json->GetUint());
+  }
+  void operator()(const char* name, int& value) const {
+    const auto* json = find(name);
+    if (json && json->IsInt()) value = json->GetInt();
+  }
+  void operator()(const char* name, double& value) const {
+    const auto* json = find(name);
+    if (json && json->IsNumber()) value = json->GetDouble();
+  }
+  void operator()(const char* name, bool& value) const {
+    const auto* json = find(name);
+    if (json && json->IsBool()) value = json->GetBool();
+  }
+};
+
+// The members of each object once, for writing and for reading.
+template <class Visit, class T>
+void visit_alignment(Visit&& visit, T& a) {
+  visit("file", a.file);
+  visit("source", a.source);
+  visit("start_boot_ns", a.start_boot_ns);
+  visit("uncertainty_ns", a.uncertainty_ns);
+  visit("intervals", a.intervals);
+}
+
+template <class Visit, class T>
+void visit_stream(Visit&& visit, T& s) {
+  visit("socket", s.socket);
+  visit("local_address", s.local_address);
+  visit("local_port", s.local_port);
+  visit("peer_address", s.peer_address);
+  visit("peer_port", s.peer_port);
+  visit("sender_cookie", s.sender_cookie);
+  visit("receiver_cookie", s.receiver_cookie);
+}
+
+template <class Visit, class T>
+void visit_comparison(Visit&& visit, T& c) {
+  visit("source", c.source);
+  visit("field", c.field);
+  visit("iperf3", c.iperf3);
+  visit("rule", c.rule);
+  visit("method", c.method);
+  visit("end", c.end);
+  visit("unit", c.unit);
+  visit("compared", c.compared);
+  visit("agreed", c.agreed);
+  visit("inside", c.inside);
+  visit("largest_difference", c.largest_difference);
+  visit("median_window", c.median_window);
+  visit("median_allowance", c.median_allowance);
+  visit("control_agreed", c.control_agreed);
+  visit("passed", c.passed);
+  visit("note", c.note);
+}
+
+template <class Function>
+void each(const Json* array, Function function) {
+  if (!array || !array->IsArray()) return;
+  for (const auto& element : array->GetArray()) function(element);
+}
+
+}  // namespace
+
+std::string to_json(const Verdict& verdict) {
+  rapidjson::StringBuffer buffer;
+  Writer writer(buffer);
+  writer.SetIndent(' ', 2);
+  const auto put = [&](const char* name, const auto& value) {
+    writer.Key(name);
+    write_value(writer, value);
+  };
+  const auto put_alignment = [&](const Alignment& alignment) {
+    writer.StartObject();
+    visit_alignment(put, alignment);
+    writer.EndObject();
+  };
+  writer.StartObject();
+  put("schema", std::string(kSchema));
+  put("version", kVersion);
+  put("passed", verdict.passed());
+  put("title", verdict.title);
+  put("iperf3_version", verdict.iperf3_version);
+  put("kernel", verdict.kernel);
+  writer.Key("alignment");
+  if (verdict.alignments.empty())
+    writer.Null();
+  else
+    put_alignment(verdict.alignments.front());
+  writer.Key("alignments");
+  writer.StartArray();
+  for (const auto& alignment : verdict.alignments) put_alignment(alignment);
+  writer.EndArray();
+  writer.Key("streams");
+  writer.StartArray();
+  for (const auto& stream : verdict.streams) {
+    writer.StartObject();
+    visit_stream(put, stream);
+    writer.EndObject();
+  }
+  writer.EndArray();
+  writer.Key("comparisons");
+  writer.StartArray();
+  for (const auto& comparison : verdict.comparisons) {
+    writer.StartObject();
+    visit_comparison(put, comparison);
+    writer.EndObject();
+  }
+  writer.EndArray();
+  writer.Key("records");
+  writer.StartObject();
+  for (const auto& [source, counts] : verdict.records) {
+    writer.Key(source.c_str());
+    writer.StartObject();
+    for (const auto& [name, count] : counts) put(name.c_str(), count);
+    writer.EndObject();
+  }
+  writer.EndObject();
+  writer.Key("failures");
+  writer.StartArray();
+  for (const auto& failure : verdict.failures) write_value(writer, failure);
+  writer.EndArray();
+  writer.EndObject();
+  return {buffer.GetString(), buffer.GetSize()};
+}
+
+Verdict parse_verdict(std::string_view json, std::string_view name) {
+  const auto refuse = [&](std::string way_out) {
+    throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kMalformed), fmt::format("read verdict {}", name),
+                         std::move(way_out));
+  };
+  rapidjson::Document document;
+  document.Parse(json.data(), json.size());
+  if (document.HasParseError())
+    refuse(fmt::format("it is not JSON or cut off at byte {}; make it again with tcpinfo-validate",
+                       document.GetErrorOffset()));
+  const Reader read{document};
+  std::string schema;
+  int version = 0;
+  read("schema", schema);
+  read("version", version);
+  if (schema != kSchema) refuse("it is no verdict; tcpinfo-validate writes one");
+  if (version != kVersion) refuse(fmt::format("its version is {}, this program reads {}", version, kVersion));
+  Verdict verdict;
+  read("title", verdict.title);
+  read("iperf3_version", verdict.iperf3_version);
+  read("kernel", verdict.kernel);
+  each(read.find("alignments"),
+       [&](const Json& object) { visit_alignment(Reader{object}, verdict.alignments.emplace_back()); });
+  each(read.find("streams"), [&](const Json& object) { visit_stream(Reader{object}, verdict.streams.emplace_back()); });
+  each(read.find("comparisons"),
+       [&](const Json& object) { visit_comparison(Reader{object}, verdict.comparisons.emplace_back()); });
+  if (const auto* records = read.find("records"); records && records->IsObject())
+    for (const auto& [source, counts] : records->GetObject()) {
+      auto& list = verdict.records[source.GetString()];
+      if (!counts.IsObject()) continue;
+      for (const auto& [key, count] : counts.GetObject())
+        if (count.IsUint64()) list.emplace_back(key.GetString(), count.GetUint64());
+    }
+  each(read.find("failures"), [&](const Json& text) {
+    if (text.IsString()) verdict.failures.emplace_back(text.GetString(), text.GetStringLength());
+  });
+  return verdict;
+}
+
+Verdict read_verdict(const std::filesystem::path& file) { return parse_verdict(read_text(file), file.string()); }
+
+std::string to_table(const Verdict& verdict) {
+  std::string out;
+  const auto line = [&out]<class... T>(fmt::format_string<T...> text, T&&... arguments) {
+    fmt::format_to(std::back_inserter(out), text, std::forward<T>(arguments)...);
+    out += '\n';
+  };
+  line("{} ({})", verdict.title, verdict.iperf3_version);
+  line("{:<10} {:<14} {:<8} {:<8} {:>8} {:>7} {:>7} {:>12} {:>12} {:>12} {:<8} {:>8}", "source", "field", "end",
+       "method", "compared", "agreed", "inside", "largest diff", "window", "allowance", "unit", "control");
+  for (const auto& c : verdict.comparisons)
+    line("{:<10} {:<14} {:<8} {:<8} {:>8} {:>7} {:>7} {:>12g} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
+         c.end, c.method, c.compared, c.agreed, c.inside, c.largest_difference, c.median_window, c.median_allowance,
+         c.unit, c.control_agreed, c.passed ? "ok" : "FAILED");
+  for (const auto& alignment : verdict.alignments)
+    line("start of the {}'s clock by {}: known to {:.3f} ms from {} intervals", alignment.file, alignment.source,
+         static_cast<double>(alignment.uncertainty_ns) / 1e6, alignment.intervals);
+  for (const auto& [source, counts] : verdict.records) {
+    std::string text;
+    for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
+    line("records of {}: {}", source, text);
+  }
+  for (const auto& failure : verdict.failures) line("failure: {}", failure);
+  line("{}", verdict.passed() ? "PASSED" : "FAILED");
+  return out;
+}
+
+}  // namespace validation

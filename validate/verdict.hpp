@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace validation {
+
+/// When iperf3's clock started, found from the byte counts of its intervals and of our records.
+struct Alignment {
+  std::string file;                  ///< "client" or "server": whose result it is for
+  std::string source;                ///< "sockops" or "inet_diag": whose records it was found from
+  std::uint64_t start_boot_ns = 0;   ///< middle of what the data allow
+  std::uint64_t uncertainty_ns = 0;  ///< the data allow this much to either side
+  std::uint64_t intervals = 0;       ///< interval ends that bound it
+};
+
+/// Which sockets a stream of iperf3 is. A cookie is 0 where no record of that end was found.
+struct StreamIdentity {
+  int socket = 0;  ///< iperf3's number for it, in the client's result if there is one
+  std::string local_address, peer_address;
+  std::uint16_t local_port = 0, peer_port = 0;
+  std::uint64_t sender_cookie = 0, receiver_cookie = 0;
+};
+
+/// One quantity of one source beside iperf3's.
+struct Comparison {
+  std::string source;  ///< "sockops" or "inet_diag"
+  std::string field;   ///< of the field table
+  std::string iperf3;  ///< iperf3's name for it
+  std::string rule;    ///< of the field table: how iperf3's figure follows from ours
+  /// "exact": equal. "bracket": between our counts before and after, no tolerance. "window": a gauge, within our
+  /// samples around it and an allowance; the rule and its reasons stand at compare_gauge() in compare.cpp.
+  std::string method;
+  std::string end;   ///< "sender" or "receiver": whose socket was read
+  std::string unit;  ///< of the differences
+  std::uint64_t compared = 0, agreed = 0;
+  std::uint64_t inside = 0;          ///< "window": of those that agreed, without the allowance
+  double largest_difference = 0;     ///< how far iperf3's figure lay outside bracket or window, at most
+  double median_window = 0;          ///< how sharp the comparison was: the width of bracket or window
+  double median_allowance = 0;       ///< "window": how far beyond it a reading still agrees
+  std::uint64_t control_agreed = 0;  ///< would agree with iperf3's readings shifted by half the run
+  bool passed = false;
+  std::string note;
+};
+
+/// What came out of a run. As JSON, in a file verdict.json, it is an object with the members
+///
+///     schema       "tcpinfo-verdict"
+///     version      1; raised when a member changes its meaning or goes, not when one is added
+///     passed       boolean: there is no failure
+///     title        "IPv4, 1 stream, cubic, 200 Mbit/s"
+///     iperf3_version, kernel
+///     alignment    {file, source, start_boot_ns, uncertainty_ns, intervals} of the sending side's result by the best
+///                  source, or null: iperf3's time 0 in the records' time_ns
+///     alignments   array of all of them
+///     streams      array of {socket, local_address, local_port, peer_address, peer_port, sender_cookie,
+///     receiver_cookie} comparisons  array of the members of Comparison records      {"sockops": {"emitted": N, ...},
+///     "inet_diag": {"dumps": N, ...}}: what became of the records failures     array of sentences, empty if passed
+struct Verdict {
+  std::string title, iperf3_version, kernel;
+  std::vector<Alignment> alignments;  ///< the first one is "alignment"
+  std::vector<StreamIdentity> streams;
+  std::vector<Comparison> comparisons;
+  std::map<std::string, std::vector<std::pair<std::string, std::uint64_t>>> records;
+  std::vector<std::string> failures;
+
+  bool passed() const noexcept { return failures.empty(); }
+};
+
+std::string to_json(const Verdict& verdict);
+/// Throws tcpinfo::Error (Errc::kMalformed) that names the file.
+Verdict read_verdict(const std::filesystem::path& file);
+Verdict parse_verdict(std::string_view json, std::string_view name);
+
+/// For a terminal: a line a comparison, the failures, and the verdict in the last line.
+std::string to_table(const Verdict& verdict);
+
+}  // namespace validation
