@@ -365,7 +365,10 @@ class Run {
   // The last segments and acknowledgements pass the queues after iperf3 has ended; then every connection has closed.
   void finish_gathering(steady_clock::time_point give_up) {
     if (closed_ >= opened_ || steady_clock::now() >= give_up) {
-      for (auto& monitor : monitors_) monitor.stop();
+      for (auto& monitor : monitors_) {
+        monitor.stop();
+        monitor.source().stop();
+      }
       // What is still in the ring.
       for (auto& monitor : monitors_)
         if (monitor.source().id() == tcpinfo::SourceId::kSockops) drain_rest(monitor);

@@ -33,6 +33,7 @@
 
 #include "inet_diag_bytecode.hpp"
 #include "inet_diag_parser.hpp"
+#include "libbpf_log.hpp"
 #include "system.hpp"
 
 #ifndef SO_NETNS_COOKIE
@@ -53,19 +54,6 @@ std::error_code code_of(int error) noexcept { return {error, std::generic_catego
   throw Error(code_of(error), std::move(action), std::move(way_out));
 }
 
-// libbpf prints to standard error by default, and a library prints nothing. The print function is the process's: it is put
-// back for others who use libbpf.
-class QuietLibbpf {
- public:
-  QuietLibbpf() noexcept : old_(libbpf_set_print([](libbpf_print_level, const char*, va_list) { return 0; })) {}
-  ~QuietLibbpf() { libbpf_set_print(old_); }
-  QuietLibbpf(const QuietLibbpf&) = delete;
-  QuietLibbpf& operator=(const QuietLibbpf&) = delete;
-
- private:
-  libbpf_print_fn_t old_;
-};
-
 bool is_u16_at(const btf* types, const btf_type* structure, std::string_view name, std::uint32_t offset) {
   for (std::uint32_t i = 0; i < btf_vlen(structure); ++i) {
     const auto& member = btf_members(structure)[i];
@@ -78,7 +66,7 @@ bool is_u16_at(const btf* types, const btf_type* structure, std::string_view nam
 
 TcpInfoTail find_tail() {
   if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) return TcpInfoTail::kUnknown;
-  const QuietLibbpf quiet;
+  const LibbpfLog log;
   const std::unique_ptr<btf, void (*)(btf*)> types(btf__load_vmlinux_btf(), btf__free);
   if (!types) return TcpInfoTail::kUnknown;
   const int id = btf__find_by_name_kind(types.get(), "tcp_info", BTF_KIND_STRUCT);
@@ -255,6 +243,7 @@ struct InetDiagSource::Impl {
   std::uint32_t dump = 0;         // number of the next dump, or of the one under way
   std::uint32_t netlink_sequence = 0;
   bool running = false;
+  bool stopped = false;
   std::size_t family = 0;  // of the dump under way, its place in kFamilies
   bool interrupted = false;
   // The kernel reads the sockets of a chunk inside send() or inside the recv() of the chunk before: when that returned.
@@ -431,13 +420,13 @@ SourceId InetDiagSource::id() const noexcept { return SourceId::kInetDiag; }
 int InetDiagSource::descriptor() const noexcept { return impl_->socket.get(); }
 
 std::optional<Source::Clock::time_point> InetDiagSource::next_deadline() const noexcept {
-  if (!impl_->socket) return std::nullopt;
+  if (!impl_->socket || impl_->stopped) return std::nullopt;
   return impl_->next_dump;
 }
 
 std::error_code InetDiagSource::tick(Clock::time_point now) noexcept {
   auto& self = *impl_;
-  if (!self.socket || now < self.next_dump) return {};
+  if (!self.socket || self.stopped || now < self.next_dump) return {};
   // What was missed is not made up for: a dump that takes longer than the interval makes the next one wait.
   self.next_dump += self.options.interval;
   if (self.next_dump <= now) self.next_dump = now + self.options.interval;
@@ -515,6 +504,8 @@ Capabilities InetDiagSource::capabilities() const {
 }
 
 Statistics InetDiagSource::statistics() const noexcept { return impl_->totals; }
+
+void InetDiagSource::stop() noexcept { impl_->stopped = true; }
 
 void InetDiagSource::close() noexcept {
   impl_->socket.reset();

@@ -258,7 +258,7 @@ class RecordHandler : public ObjectHandler<RecordHandler> {
       case Format::boolean:
         return wrong("a text");
       case Format::address: {
-        const auto address = v.find('\0') == std::string_view::npos ? parse_address(v) : std::nullopt;
+        const auto address = parse_address(v);
         if (!address) return fail(fmt::format("'{}' is no address", v));
         std::memcpy(member, &*address, sizeof(*address));
         break;

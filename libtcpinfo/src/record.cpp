@@ -73,7 +73,7 @@ std::string to_string(const tcpinfo_address& address) {
 
 std::optional<tcpinfo_address> parse_address(std::string_view text) noexcept {
   char terminated[INET6_ADDRSTRLEN];
-  if (text.size() >= sizeof(terminated)) return std::nullopt;
+  if (text.size() >= sizeof(terminated) || text.find('\0') != std::string_view::npos) return std::nullopt;
   std::memcpy(terminated, text.data(), text.size());
   terminated[text.size()] = '\0';
   tcpinfo_address address{};

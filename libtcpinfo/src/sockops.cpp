@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -19,6 +18,7 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "libbpf_log.hpp"
 #include "sockops.skel.h"
 #include "system.hpp"
 
@@ -47,36 +47,10 @@ struct RingDeleter {
   throw Error(make_error_code(Errc::kInvalidOption), action, way_out);
 }
 
-// libbpf prints to standard error by default, and a library prints nothing: the first warning goes into our error. The
-// print function is the process's: it is put back for others who use libbpf.
-class QuietLibbpf {
- public:
-  QuietLibbpf() noexcept : old_(libbpf_set_print(keep_first_warning)) { first_warning_[0] = '\0'; }
-  ~QuietLibbpf() { libbpf_set_print(old_); }
-  QuietLibbpf(const QuietLibbpf&) = delete;
-  QuietLibbpf& operator=(const QuietLibbpf&) = delete;
-
-  static std::string first_warning() {
-    std::string text = first_warning_;
-    return text.substr(0, text.find('\n'));
-  }
-
- private:
-  static int keep_first_warning(libbpf_print_level level, const char* format, va_list arguments) {
-    if (level == LIBBPF_WARN && !first_warning_[0])
-      std::vsnprintf(first_warning_, sizeof(first_warning_), format, arguments);
-    return 0;
-  }
-
-  static thread_local char first_warning_[256];
-  libbpf_print_fn_t old_;
-};
-thread_local char QuietLibbpf::first_warning_[256];
-
 std::string way_out_of(int error) {
   if (error == EPERM || error == EACCES) return "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; try tcpinfo doctor";
   if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
-  const auto warning = QuietLibbpf::first_warning();
+  const auto warning = LibbpfLog::first_warning();
   return warning.empty() ? "try tcpinfo doctor" : warning + "; try tcpinfo doctor";
 }
 
@@ -260,7 +234,7 @@ void SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
 
 SockopsSource::SockopsSource(const SockopsOptions& options) {
   cgroup_id(options.cgroup);
-  const QuietLibbpf quiet;
+  const LibbpfLog log;
   impl_ = std::make_unique<Impl>(options);
   impl_->load();
   impl_->attach();
@@ -307,12 +281,15 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
 }
 
 Capabilities SockopsSource::capabilities() const {
-  const bool open = impl_->ring != nullptr;
   Capabilities result;
-  result.push_back({"rtt_callbacks", open, open ? "attached to " + impl_->options.cgroup.string() : "closed"});
+  result.push_back({"callbacks", impl_->attach_link != nullptr,
+                    impl_->attach_link ? "a bpf_link to the cgroup: the kernel detaches when the process ends"
+                                       : "stopped or closed"});
   result.push_back({"sweep", impl_->sweep_link != nullptr,
-                    impl_->sweep_link ? "iter/bpf_sk_storage_map" : "only in polling mode, while open"});
-  result.push_back({"adoption", false, "connections older than the attach are not seen"});
+                    impl_->sweep_link ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
+                                      : "only in polling mode, until stopped"});
+  result.push_back({"adoption", false,
+                    "connections older than the attach are not seen; attach before they begin, or use inet_diag"});
   return result;
 }
 
@@ -322,10 +299,14 @@ Statistics SockopsSource::statistics() const noexcept {
   return result;
 }
 
-void SockopsSource::close() noexcept {
-  if (!impl_ || !impl_->skeleton) return;
+void SockopsSource::stop() noexcept {
   impl_->attach_link.reset();
   impl_->sweep_link.reset();
+}
+
+void SockopsSource::close() noexcept {
+  if (!impl_ || !impl_->skeleton) return;
+  stop();
   impl_->read_counters(impl_->statistics);
   impl_->ring.reset();
   impl_->skeleton.reset();

@@ -121,6 +121,7 @@ class FakeSource final : public tcpinfo::Source {
     return statistics;
   }
 
+  void stop() noexcept override {}
   void close() noexcept override {
     if (std::exchange(script_->closed, true)) return;
     script_->closed_in_drain = script_->draining;

@@ -190,6 +190,7 @@ TEST(Address, WhatIsNoneIsRejected) {
                                       ":", ":::", "1::2::3", "fe80::1%lo", "localhost", "12345::", "[::1]",
                                       "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"})
     EXPECT_FALSE(parse_address(text)) << text;
+  EXPECT_FALSE(parse_address(std::string_view("10.0.0.1\0x", 10))) << "a NUL ends it for the C library only";
 }
 
 TEST(StateName, IsTheKernels) {

@@ -274,6 +274,7 @@ class Watch {
     try {
       loop_.run();
       monitor_.stop();
+      monitor_.source().stop();
       if (!reader_gone_) take_what_is_left();
       output_.finish();
     } catch (const OutputClosed&) {

@@ -625,6 +625,25 @@ TEST_F(Sockops, SocketsOfOtherCgroupsAreNotSeen) {
   });
 }
 
+TEST_F(Sockops, StopDetachesAndWhatWasMadeIsStillDrained) {
+  inside([&] {
+    const auto links = count_links();
+    tcpinfo::SockopsSource source(options());
+    auto listener = lab::listen(Ip::kV4);
+    auto pair = lab::connected(listener, Ip::kV4);
+    source.stop();
+    EXPECT_EQ(count_links(), links);
+    const auto later = lab::connected(listener, Ip::kV4);
+    Collector collected(source);
+    collected.drain();
+    const auto statistics = source.statistics();
+    EXPECT_EQ(collected.of(pair.client.cookie(), Event::kOpen).size(), 1u);
+    EXPECT_TRUE(collected.of(later.client.cookie()).empty());
+    EXPECT_EQ(statistics.connections, 2u);
+    EXPECT_EQ(statistics.emitted, statistics.delivered) << "to the last record";
+  });
+}
+
 TEST_F(Sockops, CloseDetachesAndKeepsTheStatistics) {
   inside([&] {
     const auto links = count_links(), descriptors = count_descriptors();

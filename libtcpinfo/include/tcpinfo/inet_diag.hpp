@@ -49,6 +49,7 @@ class TCPINFO_EXPORT InetDiagSource final : public Source {
   DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept override;
   Capabilities capabilities() const override;
   Statistics statistics() const noexcept override;
+  void stop() noexcept override;
   void close() noexcept override;
 
  private:

@@ -59,7 +59,7 @@ struct Statistics {
 
 /// One thing that a source can or cannot do here, found by trying.
 struct Capability {
-  std::string name;     ///< as "rtt_callbacks", "sweep", "cgroup_filter"
+  std::string name;     ///< as "callbacks", "sweep", "cgroup_filter"
   bool available;
   std::string detail;   ///< what was seen; for one that is missing, the way out
 };
@@ -99,7 +99,11 @@ class TCPINFO_EXPORT Source {
   virtual Capabilities capabilities() const = 0;
   virtual Statistics statistics() const noexcept = 0;
 
-  /// Detaches and releases everything; called again, and before destruction, it does nothing. After it the descriptor
+  /// Makes no new records: detaches, asks for no further dump. What was made before can still be drained; once drain()
+  /// gives nothing more, every record that was due is in statistics() as delivered or lost. Called again, it does nothing.
+  virtual void stop() noexcept = 0;
+
+  /// Stops and releases everything; called again, and before destruction, it does nothing. After it the descriptor
   /// is -1, drain() gives nothing, statistics() stays as it was at the end.
   virtual void close() noexcept = 0;
 
