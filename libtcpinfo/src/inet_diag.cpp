@@ -139,8 +139,8 @@ sys::Fd open_namespace(const char* step, const std::string& path, const std::str
 
 // A netlink socket sees the namespace in which it was made, so this thread goes there and comes back.
 Opened open_netlink_in(const std::string& path) {
-  const auto there = open_namespace("open network namespace", path, "open network namespace " + path,
-                                    "list them with ip netns");
+  const auto there =
+      open_namespace("open network namespace", path, "open network namespace " + path, "list them with ip netns");
   const auto here = open_namespace("save network namespace", "/proc/thread-self/ns/net",
                                    "open this thread's network namespace", "is /proc mounted?");
   if (int error = enter("enter network namespace", there.get()))
@@ -279,7 +279,8 @@ InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
 
   if (int error = probe({}))
     fail(error, "ask the kernel for its TCP sockets (sock_diag)",
-         error == ENOENT || error == EOPNOTSUPP ? "needs CONFIG_INET_DIAG; try modprobe tcp_diag" : "try tcpinfo doctor");
+         error == ENOENT || error == EOPNOTSUPP ? "needs CONFIG_INET_DIAG; try modprobe tcp_diag"
+                                                : "try tcpinfo doctor");
   const std::uint64_t any = 1;
   cgroup_error = probe(inet_diag::compile({}, std::span(&any, 1)).bytes);
   selects_cgroups = cgroup_error == 0;
@@ -369,9 +370,9 @@ void InetDiagSource::Impl::finish() noexcept {
   if (interrupted) ++totals.dumps_interrupted;
 }
 
-// The kernel goes on with a dump whenever the reader takes a message off the socket, so that there is always one to take.
-// Where it found no memory for the next chunk there is none, and the dump would hang for ever: an acknowledgement is one
-// (kernel v6.18 net/netlink/af_netlink.c netlink_recvmsg()).
+// The kernel goes on with a dump whenever the reader takes a message off the socket, so that there is always one to
+// take. Where it found no memory for the next chunk there is none, and the dump would hang for ever: an acknowledgement
+// is one (kernel v6.18 net/netlink/af_netlink.c netlink_recvmsg()).
 int InetDiagSource::Impl::kick() noexcept {
   nlmsghdr message{};
   message.nlmsg_len = sizeof(message);
@@ -393,7 +394,8 @@ std::error_code InetDiagSource::Impl::resume() noexcept {
 // Bytecode may let pass more than is wanted, and is not always possible.
 bool InetDiagSource::Impl::wanted() const noexcept {
   const Record view(record);
-  if (!options.cgroup.empty() && !(view.cgroup_id() && std::binary_search(cgroups.begin(), cgroups.end(), record.cgroup_id)))
+  if (!options.cgroup.empty() &&
+      !(view.cgroup_id() && std::binary_search(cgroups.begin(), cgroups.end(), record.cgroup_id)))
     return false;
   return options.filter.empty() ||
          options.filter.matches(record.local_address, record.local_port, record.peer_address, record.peer_port);
@@ -459,8 +461,7 @@ DrainResult InetDiagSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (!from_kernel || !self.running) continue;
     if (static_cast<std::size_t>(got) > kBufferBytes) self.interrupted = true;  // what was cut off counts as malformed
     const auto outcome = inet_diag::read_chunk({self.buffer.get(), std::min<std::size_t>(got, kBufferBytes)},
-                                               self.netlink_sequence, reading, self.record,
-                                               self.totals.malformed,
+                                               self.netlink_sequence, reading, self.record, self.totals.malformed,
                                                [&](const tcpinfo_record&) { self.deliver(sink, result); });
     if (outcome.ours) self.kicked = false;
     self.interrupted |= outcome.interrupted;

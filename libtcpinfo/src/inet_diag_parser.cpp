@@ -128,10 +128,10 @@ struct Draft {
   }
 };
 
-#define TCPINFO_PUT(id, value)                                \
-  do {                                                        \
+#define TCPINFO_PUT(id, value)                                       \
+  do {                                                               \
     draft.record.id = static_cast<decltype(draft.record.id)>(value); \
-    draft.mark(Field::id);                                    \
+    draft.mark(Field::id);                                           \
   } while (0)
 
 template <class T>
@@ -142,11 +142,11 @@ T load(const std::byte* from) noexcept {
 }
 
 // One member of tcp_info into the field of its name, if it lies inside `length`. kWhole: it does.
-#define TCPINFO_MEMBER(id)                                                                      \
-  static_assert(sizeof(TcpInfo::id) == sizeof(tcpinfo_record::id));                             \
-  if (kWhole || offsetof(TcpInfo, id) + sizeof(TcpInfo::id) <= length) {                        \
-    std::memcpy(&draft.record.id, info + offsetof(TcpInfo, id), sizeof(TcpInfo::id));           \
-    draft.mark(Field::id);                                                                      \
+#define TCPINFO_MEMBER(id)                                                            \
+  static_assert(sizeof(TcpInfo::id) == sizeof(tcpinfo_record::id));                   \
+  if (kWhole || offsetof(TcpInfo, id) + sizeof(TcpInfo::id) <= length) {              \
+    std::memcpy(&draft.record.id, info + offsetof(TcpInfo, id), sizeof(TcpInfo::id)); \
+    draft.mark(Field::id);                                                            \
   }
 
 template <bool kWhole>
@@ -227,7 +227,7 @@ bool load_name(std::span<const std::byte> data, tcpinfo_name& name) noexcept {
 }
 
 void fill_addresses(Draft& draft, const inet_diag_msg& message) noexcept {
-  const auto address = [&](const __be32 (&words)[4], tcpinfo_address& out) {
+  const auto address = [&](const __be32(&words)[4], tcpinfo_address& out) {
     if (message.idiag_family == AF_INET6) {
       std::memcpy(out.bytes, words, sizeof(out.bytes));
       return;
@@ -271,7 +271,8 @@ bool for_each_attribute(std::span<const std::byte> rest, Visit&& visit) noexcept
 }
 
 // False if the attribute breaks its format.
-bool fill_attribute(Draft& draft, std::uint16_t type, std::span<const std::byte> data, const Reading& reading) noexcept {
+bool fill_attribute(Draft& draft, std::uint16_t type, std::span<const std::byte> data,
+                    const Reading& reading) noexcept {
   switch (type) {
     case INET_DIAG_INFO:
       if (data.size() >= sizeof(TcpInfo))
@@ -374,8 +375,8 @@ bool fill(std::span<const std::byte> payload, const Reading& reading, tcpinfo_re
   TCPINFO_PUT(local_port, from_network(message.id.idiag_sport));
   TCPINFO_PUT(peer_port, from_network(message.id.idiag_dport));
 
-  const bool whole = for_each_attribute(
-      payload.subspan(sizeof(message)), [&](std::uint16_t type, std::span<const std::byte> data) {
+  const bool whole =
+      for_each_attribute(payload.subspan(sizeof(message)), [&](std::uint16_t type, std::span<const std::byte> data) {
         if (!fill_attribute(draft, type, data, reading)) ++malformed;
       });
   if (!whole) ++malformed;

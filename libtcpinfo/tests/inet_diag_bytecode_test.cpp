@@ -44,7 +44,8 @@ testing::AssertionResult audit(const Bytes& program) {
   for (std::size_t place = 0; place < program.size();) {
     starts[place] = true;
     const auto op = at<inet_diag_bc_op>(program, place);
-    if (op.yes < 4 || op.yes % 4 != 0) return testing::AssertionFailure() << "yes of " << int{op.yes} << " at " << place;
+    if (op.yes < 4 || op.yes % 4 != 0)
+      return testing::AssertionFailure() << "yes of " << int{op.yes} << " at " << place;
     place += op.yes;
     if (place > program.size()) return testing::AssertionFailure() << "yes leads beyond the end";
   }
@@ -110,12 +111,24 @@ bool run(const Bytes& program, const Socket& socket) {
     const auto operand = [&] { return at<inet_diag_bc_op>(program, place + 4).no; };
     bool yes = true;
     switch (op.code) {
-      case INET_DIAG_BC_JMP: yes = false; break;
-      case INET_DIAG_BC_S_GE: yes = socket.local_port >= operand(); break;
-      case INET_DIAG_BC_S_LE: yes = socket.local_port <= operand(); break;
-      case INET_DIAG_BC_D_GE: yes = socket.peer_port >= operand(); break;
-      case INET_DIAG_BC_D_LE: yes = socket.peer_port <= operand(); break;
-      case INET_DIAG_BC_CGROUP_COND: yes = socket.cgroup == at<std::uint64_t>(program, place + 4); break;
+      case INET_DIAG_BC_JMP:
+        yes = false;
+        break;
+      case INET_DIAG_BC_S_GE:
+        yes = socket.local_port >= operand();
+        break;
+      case INET_DIAG_BC_S_LE:
+        yes = socket.local_port <= operand();
+        break;
+      case INET_DIAG_BC_D_GE:
+        yes = socket.peer_port >= operand();
+        break;
+      case INET_DIAG_BC_D_LE:
+        yes = socket.peer_port <= operand();
+        break;
+      case INET_DIAG_BC_CGROUP_COND:
+        yes = socket.cgroup == at<std::uint64_t>(program, place + 4);
+        break;
       case INET_DIAG_BC_S_COND:
       case INET_DIAG_BC_D_COND: {
         const bool source = op.code == INET_DIAG_BC_S_COND;
@@ -144,7 +157,9 @@ class Generator {
  public:
   std::size_t below(std::size_t end) { return random_() % end; }
   template <class T>
-  T one_of(std::initializer_list<T> list) { return list.begin()[below(list.size())]; }
+  T one_of(std::initializer_list<T> list) {
+    return list.begin()[below(list.size())];
+  }
 
   std::string port() { return one_of<const char*>({"0", "1", "80", "443", "5201", "65534", "65535"}); }
   std::string term() {
@@ -215,8 +230,7 @@ TEST(InetDiagBytecode, IsWhatTheKernelTakesAndDecidesAsTheFilter) {
       const auto socket = generator.socket();
       const bool in_cgroup =
           cgroups.empty() || std::find(cgroups.begin(), cgroups.end(), socket.cgroup) != cgroups.end();
-      const bool wanted =
-          in_cgroup && filter.matches(socket.local, socket.local_port, socket.peer, socket.peer_port);
+      const bool wanted = in_cgroup && filter.matches(socket.local, socket.local_port, socket.peer, socket.peer_port);
       const bool passes = run(program.bytes, socket);
       if (wanted) {
         ASSERT_TRUE(passes) << text;

@@ -100,7 +100,9 @@ class Payload {
     return *this;
   }
   template <class T>
-  Payload& add(std::uint16_t type, const T& value) { return add(type, &value, sizeof(value)); }
+  Payload& add(std::uint16_t type, const T& value) {
+    return add(type, &value, sizeof(value));
+  }
   Payload& add(std::uint16_t type, const Bytes& data) { return add(type, data.data(), data.size()); }
   Payload& add_text(std::uint16_t type, std::string_view text) {
     return add(type, std::string(text).c_str(), text.size() + 1);
@@ -210,8 +212,8 @@ TEST(InetDiagParser, ReadsRecordedIpv4Sockets) {
   EXPECT_EQ(client.skmem_sndbuf(), 2626560u);
   EXPECT_EQ(client.skmem_drops(), 0u);
   for (const auto field : {Field::generation, Field::cpu, Field::swept, Field::old_state, Field::is_mptcp, Field::ulp,
-                           Field::snd_ssthresh, Field::fackets, Field::last_ack_sent, Field::bbr_bw,
-                           Field::bbr_min_rtt, Field::vegas_enabled, Field::dctcp_enabled})
+                           Field::snd_ssthresh, Field::fackets, Field::last_ack_sent, Field::bbr_bw, Field::bbr_min_rtt,
+                           Field::vegas_enabled, Field::dctcp_enabled})
     EXPECT_FALSE(client.has(field)) << tcpinfo::info(field).name;
 
   const Record server(got.records[2]);
@@ -252,7 +254,8 @@ TEST(InetDiagParser, ReadsARecordedTimeWaitSocketThatHasNoTcpInfo) {
   EXPECT_EQ(gone.cookie(), 1932u);
   EXPECT_EQ(gone.local_port(), 58754);
   EXPECT_EQ(gone.peer_port(), 5004);
-  for (const auto& member : expected::members()) EXPECT_FALSE(gone.has(member.field)) << tcpinfo::info(member.field).name;
+  for (const auto& member : expected::members())
+    EXPECT_FALSE(gone.has(member.field)) << tcpinfo::info(member.field).name;
   for (const auto field : {Field::congestion_control, Field::cgroup_id, Field::tos, Field::shutdown,
                            Field::skmem_rmem_alloc, Field::skmem_drops})
     EXPECT_FALSE(gone.has(field)) << tcpinfo::info(field).name;
@@ -283,8 +286,8 @@ TEST(InetDiagParser, ReadsRecordedIpv6AndMappedSockets) {
 }
 
 TEST(InetDiagParser, EveryTruncationOfARecordedDumpGivesWholeSocketsOnly) {
-  for (const auto& [name, sequence] : {std::pair{"inet_diag_ipv4.bin", kIpv4Sequence},
-                                       std::pair{"inet_diag_ipv6.bin", kIpv6Sequence}}) {
+  for (const auto& [name, sequence] :
+       {std::pair{"inet_diag_ipv4.bin", kIpv4Sequence}, std::pair{"inet_diag_ipv6.bin", kIpv6Sequence}}) {
     const auto chunk = fixture(name);
     const auto whole = read(chunk, sequence);
     std::size_t cut_between = 0;
@@ -361,8 +364,8 @@ TEST(InetDiagParser, TheOrderOfAttributesDoesNotMatterAndUnknownOnesArePassedOve
 
 TEST(InetDiagParser, SurvivesAnyChangedByte) {
   std::mt19937 random(1);
-  for (const auto& [name, sequence] : {std::pair{"inet_diag_ipv4.bin", kIpv4Sequence},
-                                       std::pair{"inet_diag_ipv6.bin", kIpv6Sequence}}) {
+  for (const auto& [name, sequence] :
+       {std::pair{"inet_diag_ipv4.bin", kIpv4Sequence}, std::pair{"inet_diag_ipv6.bin", kIpv6Sequence}}) {
     const auto chunk = fixture(name);
     for (int i = 0; i < 20000; ++i) {
       auto changed = chunk;
@@ -384,7 +387,8 @@ TEST(InetDiagParser, AMemberOfTcpInfoIsPresentWhereItIsWhollyInside) {
       const bool inside = member.offset + member.size <= length;
       ASSERT_EQ(got.view().has(member.field), inside) << tcpinfo::info(member.field).name << " of " << length;
       if (inside) {
-        ASSERT_EQ(got.view().number(member.field), expected::value_in(info, member)) << tcpinfo::info(member.field).name;
+        ASSERT_EQ(got.view().number(member.field), expected::value_in(info, member))
+            << tcpinfo::info(member.field).name;
       }
       present += inside;
     }
@@ -497,14 +501,18 @@ TEST(InetDiagParser, CongestionControlStates) {
 
 TEST(InetDiagParser, UpperLayerProtocols) {
   const auto tls = Payload().add_text(INET_ULP_INFO_NAME, "tls");
-  auto got = fill(Payload().add(INET_DIAG_ULP_INFO | NLA_F_NESTED, tls.bytes().data() + sizeof(inet_diag_msg),
-                                tls.bytes().size() - sizeof(inet_diag_msg)).bytes());
+  auto got = fill(Payload()
+                      .add(INET_DIAG_ULP_INFO | NLA_F_NESTED, tls.bytes().data() + sizeof(inet_diag_msg),
+                           tls.bytes().size() - sizeof(inet_diag_msg))
+                      .bytes());
   EXPECT_EQ(got.view().ulp(), "tls");
   EXPECT_FALSE(got.view().is_mptcp());
   EXPECT_EQ(got.malformed, 0u);
   const auto mptcp = Payload().add(INET_ULP_INFO_MPTCP, 1).add_text(INET_ULP_INFO_NAME, "mptcp");
-  got = fill(Payload().add(INET_DIAG_ULP_INFO, mptcp.bytes().data() + sizeof(inet_diag_msg),
-                           mptcp.bytes().size() - sizeof(inet_diag_msg)).bytes());
+  got = fill(Payload()
+                 .add(INET_DIAG_ULP_INFO, mptcp.bytes().data() + sizeof(inet_diag_msg),
+                      mptcp.bytes().size() - sizeof(inet_diag_msg))
+                 .bytes());
   EXPECT_EQ(got.view().ulp(), "mptcp");
   EXPECT_EQ(got.view().is_mptcp(), 1);
   got = fill(Payload().add(INET_DIAG_ULP_INFO, std::uint16_t{3}).bytes());

@@ -23,11 +23,12 @@ struct Member {
 };
 
 // Where the members are, by the header of the kernel for those that it has.
+// clang-format off
 inline const std::vector<Member>& members() {
 #define M(id) {Field::id, offsetof(::tcp_info, tcpi_##id), sizeof(::tcp_info::tcpi_##id)}
   static const std::vector<Member> list{
-      M(ca_state), M(retransmits), M(probes), M(backoff), M(options), M(rto), M(ato), M(snd_mss), M(rcv_mss), M(unacked),
-      M(sacked), M(lost), M(retrans), M(last_data_sent), M(last_data_recv), M(last_ack_recv), M(pmtu), M(rcv_ssthresh),
+      M(ca_state), M(retransmits), M(probes), M(backoff), M(options), M(rto), M(ato), M(snd_mss), M(rcv_mss),
+      M(unacked), M(sacked), M(lost), M(retrans), M(last_data_sent), M(last_data_recv), M(last_ack_recv), M(pmtu), M(rcv_ssthresh),
       M(rtt), M(rttvar), M(snd_ssthresh), M(snd_cwnd), M(advmss), M(reordering), M(rcv_rtt), M(rcv_space),
       M(total_retrans), M(pacing_rate), M(max_pacing_rate), M(bytes_acked), M(bytes_received), M(segs_out), M(segs_in),
       M(notsent_bytes), M(min_rtt), M(data_segs_in), M(data_segs_out), M(delivery_rate), M(busy_time), M(rwnd_limited),
@@ -43,17 +44,23 @@ inline const std::vector<Member>& members() {
 #undef M
   return list;
 }
+// clang-format on
 
 inline std::uint64_t value_in(std::span<const std::byte> info, const Member& member) {
   std::uint64_t value = 0;
   std::memcpy(&value, info.data() + member.offset, member.size);
   const auto byte = static_cast<unsigned>(info[member.offset]);
   switch (member.field) {
-    case Field::snd_wscale: return byte & 0xf;
-    case Field::rcv_wscale: return byte >> 4;
-    case Field::delivery_rate_app_limited: return byte & 1;
-    case Field::fastopen_client_fail: return byte >> 1 & 3;
-    default: return value;
+    case Field::snd_wscale:
+      return byte & 0xf;
+    case Field::rcv_wscale:
+      return byte >> 4;
+    case Field::delivery_rate_app_limited:
+      return byte & 1;
+    case Field::fastopen_client_fail:
+      return byte >> 1 & 3;
+    default:
+      return value;
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What the public interface of the inet_diag source hides: what the kernel makes of our bytecode, and failures of system
-// calls, after which nothing may stay behind or stay stuck.
+// What the public interface of the inet_diag source hides: what the kernel makes of our bytecode, and failures of
+// system calls, after which nothing may stay behind or stay stuck.
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -71,8 +71,9 @@ TEST_F(InetDiagInternal, AFailureAtAnyStepLeavesNothingOpen) {
   // The first one reads the kernel's types and keeps what it learnt.
   { const InetDiagSource first(options); }
   // A thread of its own: where the return fails, it stays in the wrong namespace.
-  for (const std::string step : {"open network namespace", "save network namespace", "enter network namespace",
-                                 "open netlink socket", "return from network namespace", "probe sock_diag", "receive"}) {
+  for (const std::string step :
+       {"open network namespace", "save network namespace", "enter network namespace", "open netlink socket",
+        "return from network namespace", "probe sock_diag", "receive"}) {
     std::thread([&] {
       const auto before = descriptors();
       const auto here = std::filesystem::read_symlink("/proc/thread-self/ns/net");
@@ -196,8 +197,8 @@ std::vector<tcpinfo_record> raw_dump(const std::vector<std::byte>& program) {
       inet_diag_req_v2 body;
       nlattr attribute;
     } head{};
-    const std::size_t size = sizeof(head.header) + sizeof(head.body) +
-                             (program.empty() ? 0 : sizeof(head.attribute) + program.size());
+    const std::size_t size =
+        sizeof(head.header) + sizeof(head.body) + (program.empty() ? 0 : sizeof(head.attribute) + program.size());
     head.header = {static_cast<__u32>(size), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, ++sequence, 0};
     head.body.sdiag_family = family;
     head.body.sdiag_protocol = IPPROTO_TCP;

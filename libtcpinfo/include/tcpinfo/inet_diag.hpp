@@ -29,9 +29,9 @@ struct InetDiagOptions {
 /// (Statistics::dumps_interrupted) is unknown, not closed.
 ///
 /// time_ns is the moment when the kernel had read the chunk of the dump that the socket was in, 32 KiB of them at most:
-/// the values are not younger, and older by no more than that reading took. A closing socket without tcp_info (TIME_WAIT,
-/// a half-open one) gives a record with its identity only. The kernel adds half-open connections to SYN_RECV, and a
-/// socket that changed its state while it was read comes with the later one.
+/// the values are not younger, and older by no more than that reading took. A socket of which the kernel keeps no
+/// tcp_info (TIME_WAIT, FIN_WAIT2 of a closed one, half-open) gives a record with its identity only. The kernel adds
+/// half-open connections to SYN_RECV, and a socket that changed its state while it was read comes with the later one.
 ///
 /// Needs no privilege but for other namespaces, and in older kernels CAP_NET_ADMIN for ulp; no BPF. Source: kernel
 /// net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c.
