@@ -129,10 +129,12 @@ void fill_ledger(Sample& sample, End end, Value cookie_bytes) {
     return;
   }
   // iperf3 has read at most what arrived, and at least that without what the receive queue can hold: a buffer's memory
-  // is never less than its data. The peer's FIN counts as a byte.
+  // is never less than its data. Closing empties the queue unread. The peer's FIN counts as a byte.
   if (const auto received = record.bytes_received()) {
     sample.ledger = true;
     sample.most = static_cast<Value>(*received) - cookie_bytes;
+    sample.least = -kUnbounded;
+    if (sample.ended) return;
     sample.least = sample.most - 1 - kSegmentBytes -
                    static_cast<Value>(record.number(Field::skmem_rmem_alloc).value_or(std::uint64_t{1} << 40)) -
                    static_cast<Value>(record.number(Field::skmem_backlog).value_or(0));
@@ -160,10 +162,14 @@ Series make_series(const SourceRecords& source, const Iperf3Stream& stream, bool
   std::stable_sort(series.samples.begin(), series.samples.end(),
                    [](const Sample& a, const Sample& b) { return a.earliest < b.earliest; });
   if (!series.samples.empty()) series.cookie = series.samples.back().raw->cookie;
-  // inet_diag stamps a reading before it asks for it; it has the answer before it asks again.
-  if (source.source == SourceId::kInetDiag)
-    for (std::size_t i = 0; i < series.samples.size(); ++i)
-      series.samples[i].latest = i + 1 < series.samples.size() ? series.samples[i + 1].earliest : kUnbounded;
+  // inet_diag stamps a reading before it asks for it, and the sweep before it reads, without the socket's lock and with
+  // interrupts on: anything may happen in between. Both are done when they begin the next one.
+  Time next = kUnbounded;
+  for (auto sample = series.samples.rbegin(); sample != series.samples.rend(); ++sample) {
+    if (source.source != SourceId::kInetDiag && sample->raw->swept == 0) continue;
+    sample->latest = next;
+    next = sample->earliest;
+  }
   for (std::size_t i = 0; i < series.samples.size(); ++i) {
     const auto& sample = series.samples[i];
     if (!sample.ended && sample.record().rtt()) series.gauges.push_back(i);
@@ -311,8 +317,11 @@ Comparison compare_totals(const std::vector<const Series*>& all, const FieldInfo
   std::vector<std::pair<Value, Value>> windows;
   std::vector<Value> totals;
   for (const auto* series : all) {
-    if (series->samples.empty() || series->samples.back().raw->event != TCPINFO_EVENT_CLOSE) continue;
-    const auto& last = series->samples.back();
+    // A sweep that was under way may be stamped later.
+    const auto close = std::find_if(series->samples.rbegin(), series->samples.rend(),
+                                    [](const Sample& sample) { return sample.raw->event == TCPINFO_EVENT_CLOSE; });
+    if (close == series->samples.rend()) continue;
+    const auto& last = *close;
     if (!last.ledger) continue;
     const auto* peer = other_end(*series->stream);
     if (series->end == End::kSender) {
@@ -445,6 +454,12 @@ std::optional<std::pair<std::size_t, std::size_t>> around(const Gauge& gauge, co
   return std::pair(*before, *after);
 }
 
+std::optional<std::pair<Value, Value>> window_around(const Gauge& gauge, const Series& series, std::size_t i,
+                                                     const Start* start) {
+  const auto samples = around(gauge, series, i, start);
+  return samples ? gauge.window(samples->first, samples->second) : std::nullopt;
+}
+
 /// How far each sample lies outside the same kind of window of its neighbours, sorted.
 std::vector<Value> excursions(const Gauge& gauge) {
   std::vector<Value> result;
@@ -468,13 +483,15 @@ std::uint64_t most_by_chance(std::uint64_t n, double probability) {
 }
 
 /// Gauges. Between two of our samples a gauge may move beyond both: srtt and mdev move at each ACK, with a memory of 8
-/// and 4 of them, while RTT callbacks come once a round trip, always at the same place in it, and polls less often. How
-/// far it moves is measured: each poll of the connection by inet_diag is left out in turn and compared with a window of
-/// its neighbours, made as those for iperf3's readings are. The 95 % quantile of what the polls exceed it by is the
-/// allowance. The polls alone make it, so that an error of sockops cannot widen it. Of iperf3's readings, no more may
-/// exceed the allowance than chance explains (binomial, 0.1 %; streams that are read at the same moment share a queue
-/// and count as one reading). A gauge that is constant in our samples has to be equal. Where there are no polls, the
-/// source's own samples take their place.
+/// and 4 of them, while RTT callbacks come once a round trip and polls less often. How far it moves is measured by the
+/// polls of the connection by inet_diag. Each poll is left out in turn and compared with a window of its neighbours,
+/// made as those for iperf3's readings are; the 95 % quantile of what they exceed it by is the allowance. A source
+/// other than inet_diag reads at the same place of every round trip (the first ACK of a new window), where srtt may
+/// always be low, or always high, while iperf3 reads anywhere: it is allowed, besides, by what the polls around that
+/// reading differ among themselves. Only differences between polls enter, so that no error of the source can widen what
+/// it is compared by. Of iperf3's readings, no more may exceed the allowance than chance explains (binomial, 0.1 %;
+/// streams that are read at the same moment share a queue and count as one reading). A gauge that is constant in our
+/// samples has to be equal. Where there are no polls, the source's own samples take their place.
 Comparison compare_gauge(const std::vector<const Series*>& all, const std::vector<const Series*>& yardsticks,
                          const FieldInfo& field, const Start* start) {
   auto comparison = begin(*all.front(), field, "window");
@@ -486,7 +503,9 @@ Comparison compare_gauge(const std::vector<const Series*>& all, const std::vecto
     const Gauge ours(series, field);
     if (ours.values.empty()) continue;
     constant = constant && ours.constant();
-    const auto own = excursions(yardsticks[s] == all[s] ? ours : Gauge(*yardsticks[s], field));
+    const bool polled = yardsticks[s] == all[s];
+    const Gauge polls(*yardsticks[s], field);
+    const auto own = excursions(polls);
     const Value allowance =
         own.empty()
             ? 0
@@ -495,14 +514,16 @@ Comparison compare_gauge(const std::vector<const Series*>& all, const std::vecto
     own_beyond += static_cast<std::size_t>(own.end() - std::upper_bound(own.begin(), own.end(), allowance));
 
     struct Reading {
-      Value low, high, value;
+      Value low, high, value, allowance;
     };
     std::vector<Reading> readings;
     for (std::size_t i = 0; i < series.bytes.size(); ++i) {
       const auto value = series.stream->intervals[i].value(field.iperf3);
-      const auto samples = around(ours, series, i, start);
-      const auto window = samples ? ours.window(samples->first, samples->second) : std::nullopt;
-      if (value && window) readings.push_back({window->first, window->second, static_cast<Value>(*value)});
+      const auto window = window_around(ours, series, i, start);
+      if (!value || !window) continue;
+      const auto moved = polled || allowance == 0 ? std::nullopt : window_around(polls, *yardsticks[s], i, start);
+      readings.push_back({window->first, window->second, static_cast<Value>(*value),
+                          allowance + (moved ? moved->second - moved->first : 0)});
     }
     moments = std::max(moments, readings.size());
     for (std::size_t i = 0; i < readings.size(); ++i) {
@@ -510,12 +531,12 @@ Comparison compare_gauge(const std::vector<const Series*>& all, const std::vecto
       const auto difference = outside(reading.low, reading.high, reading.value);
       ++comparison.compared;
       comparison.inside += difference == 0;
-      comparison.agreed += difference <= allowance;
+      comparison.agreed += difference <= reading.allowance;
       comparison.largest_difference = std::max(comparison.largest_difference, static_cast<double>(difference));
       widths.push_back(static_cast<double>(reading.high - reading.low));
-      allowances.push_back(static_cast<double>(allowance));
+      allowances.push_back(static_cast<double>(reading.allowance));
       const auto other = readings[shifted(i, readings.size())].value;
-      comparison.control_agreed += outside(reading.low, reading.high, other) <= allowance;
+      comparison.control_agreed += outside(reading.low, reading.high, other) <= reading.allowance;
     }
   }
   comparison.median_window = median(widths);
