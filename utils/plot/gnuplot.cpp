@@ -33,13 +33,18 @@ constexpr std::string_view kGrid = "#e3e3e3";
 
 constexpr double kWidth = 1200;
 // Pixels around the panels: title, subtitle and legend above, time and notes below.
-constexpr double kHeader = 140, kFooter = 138, kLeft = 124, kRight = 28, kGap = 44;
+constexpr double kHeader = 140, kFooter = 138, kLeft = 132, kRight = 28, kGap = 44;
 
 std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
+    // gnuplot runs what stands between backquotes, in strings too, before it looks at escapes.
+    if (c == '`') {
+      result += "\\140";
+      continue;
+    }
     if (c == '"' || c == '\\') result += '\\';
-    result += c == '\n' ? ' ' : c;
+    result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   }
   return result + '"';
 }
@@ -58,6 +63,15 @@ std::vector<std::string> wrapped(const std::vector<std::string>& notes, std::siz
   return lines;
 }
 
+/// A round distance of ticks that gives about `ticks` of them: gnuplot's own choice fits pictures of one panel.
+double tick_step(double range, double ticks) {
+  if (range <= 0) return 1;
+  const double power = std::pow(10, std::floor(std::log10(range / ticks)));
+  for (const double step : {1.0, 2.0, 5.0})
+    if (range / (step * power) <= ticks + 0.5) return step * power;
+  return 10 * power;
+}
+
 struct Layout {
   std::size_t rows, columns;
   double height;
@@ -69,11 +83,17 @@ Layout layout(std::size_t panels) {
   return {rows, columns, rows == 1 ? 700 : kHeader + kFooter + 300 * static_cast<double>(rows)};
 }
 
-void append_data(std::string& script, std::string_view name, const Series& series, const Scale& scale) {
+void append_data(std::string& script, std::string_view name, const Series& series, const Scale& scale, bool is_rate) {
   auto out = std::back_inserter(script);
   fmt::format_to(out, "${} << END\n", name);
-  for (const auto& p : series.points)
-    fmt::format_to(out, "{:.6f} {:.7g} {:.6f}\n", p.time_s, p.value / scale.divisor, p.half_s);
+  for (const auto& p : series.points) {
+    const double value = p.value / scale.divisor;
+    // A line shows a mean from its beginning to its end.
+    if (is_rate && series.origin == Origin::kEbpf)
+      fmt::format_to(out, "{:.6f} {:.7g}\n{:.6f} {:.7g}\n", p.time_s - p.half_s, value, p.time_s + p.half_s, value);
+    else
+      fmt::format_to(out, "{:.6f} {:.7g} {:.6f}\n", p.time_s, value, p.half_s);
+  }
   script += "END\n";
 }
 
@@ -97,21 +117,22 @@ std::vector<double> rug(const std::vector<double>& times, double end_s) {
   return result;
 }
 
-std::string style(const Series& series, bool is_rate, bool dense) {
+std::string style(const Series& series, bool is_rate, bool dense, double point) {
   switch (series.origin) {
     case Origin::kEbpf:
-      return fmt::format("using 1:2 with {} lc rgb '{}' lw {}", is_rate ? "histeps" : "steps", kBlue, dense ? 1.5 : 2.2);
+      return fmt::format("using 1:2 with {} lc rgb '{}' lw {}", is_rate ? "lines" : "steps", kBlue, dense ? 1.5 : 2.2);
     case Origin::kNetlink:
-      return fmt::format("using 1:2 with points pt 9 ps {} lc rgb '{}'", dense ? 0.8 : 1.3, kOrange);
+      return fmt::format("using 1:2 with points pt 9 ps {:.3g} lc rgb '{}'", point * (dense ? 0.8 : 1.3), kOrange);
     case Origin::kIperf3:
       break;
   }
-  return fmt::format("using {} pt 6 ps 2.4 lw 2.4 lc rgb '{}'", is_rate ? "1:2:3 with xerrorbars" : "1:2 with points",
-                     kBlack);
+  const bool crowded = series.points.size() > 40;
+  return fmt::format("using {} pt 6 ps {:.3g} lw {} lc rgb '{}'", is_rate ? "1:2:3 with xerrorbars" : "1:2 with points",
+                     point * (crowded ? 1.5 : 2.4), crowded ? 1.6 : 2.4, kBlack);
 }
 
 /// One row above the panels, drawn by hand: gnuplot's own key fits itself to the first panel.
-void append_legend(std::string& script, const Picture& picture, double height) {
+void append_legend(std::string& script, const Picture& picture, double height, double point) {
   std::array<bool, 3> used{};
   bool retransmitted = false;
   for (const auto& panel : picture.panels) {
@@ -126,24 +147,27 @@ void append_legend(std::string& script, const Picture& picture, double height) {
     if (mark.empty())
       fmt::format_to(out, "set arrow {} from screen {:.5f},{:.5f} rto screen {:.5f},0 nohead lw 4 lc rgb '{}'\n", tag,
                      x / kWidth, y, mark_width / kWidth, kBlue);
+    else if (mark == "|")
+      fmt::format_to(out, "set arrow {} from screen {:.5f},{:.5f} rto screen 0,{:.5f} nohead lw 2.5 lc rgb '{}'\n", tag,
+                     (x + mark_width / 2) / kWidth, y - 9 / height, 18 / height, kPurple);
     else
       fmt::format_to(out, "set label {} '' at screen {:.5f},{:.5f} point {}\n", tag, (x + mark_width / 2) / kWidth, y,
                      mark);
     ++tag;
     fmt::format_to(out, "set label {} {} at screen {:.5f},{:.5f} left\n", tag++, label(name),
                    (x + mark_width + 10) / kWidth, y);
-    x += mark_width + 50 + 13.6 * static_cast<double>(name.size());
+    x += mark_width + 52 + 12.6 * static_cast<double>(name.size());
   };
   if (used[static_cast<std::size_t>(Origin::kEbpf)]) entry("", "eBPF (sockops)", 36);
   if (used[static_cast<std::size_t>(Origin::kNetlink)])
-    entry(fmt::format("pt 9 ps 1.8 lc rgb '{}'", kOrange), "netlink (inet_diag)", 20);
+    entry(fmt::format("pt 9 ps {:.3g} lc rgb '{}'", 1.8 * point, kOrange), "netlink (inet_diag)", 20);
   if (used[static_cast<std::size_t>(Origin::kIperf3)])
-    entry(fmt::format("pt 6 ps 2.4 lw 2.4 lc rgb '{}'", kBlack), "iperf3", 24);
-  if (retransmitted) entry(fmt::format("pt '|' lc rgb '{}'", kPurple), "retransmission", 10);
+    entry(fmt::format("pt 6 ps {:.3g} lw 2.4 lc rgb '{}'", 2.4 * point, kBlack), "iperf3", 24);
+  if (retransmitted) entry("|", "retransmission", 10);
 }
 
 void append_panel(std::string& script, const Picture& picture, std::size_t index, const Scale& scale, double top,
-                  bool is_lowest) {
+                  bool is_lowest, double point) {
   const auto& panel = picture.panels[index];
   auto out = std::back_inserter(script);
   // The first panel carries what belongs to the whole picture.
@@ -153,7 +177,8 @@ void append_panel(std::string& script, const Picture& picture, std::size_t index
   int tag = 20;
   if (picture.panels.size() == 1) {
     for (const auto& t : merged(panel.transitions, picture.end_s)) {
-      fmt::format_to(out, "set arrow {} from {:.6f}, graph 0 to {:.6f}, graph 1 nohead dt (6,6) lw 1.5 lc rgb '{}' back\n",
+      fmt::format_to(out,
+                     "set arrow {} from {:.6f}, graph 0 to {:.6f}, graph 1 nohead dt (6,6) lw 1.5 lc rgb '{}' back\n",
                      tag, t.time_s, t.time_s, kGrey);
       fmt::format_to(out,
                      "set label {} {} at {:.6f}, graph 0.06 rotate by 90 left offset 0.7,0 font ',14' tc rgb '{}' "
@@ -169,7 +194,7 @@ void append_panel(std::string& script, const Picture& picture, std::size_t index
     script += "END\n";
   }
   for (std::size_t i = 0; i < panel.series.size(); ++i)
-    append_data(script, fmt::format("s{}", i), panel.series[i], scale);
+    append_data(script, fmt::format("s{}", i), panel.series[i], scale, picture.is_rate);
 
   script += is_lowest ? "set format x '%g'\n" : "set format x ''\n";
   script += "plot \\\n";
@@ -181,7 +206,7 @@ void append_panel(std::string& script, const Picture& picture, std::size_t index
   for (const auto origin : {Origin::kNetlink, Origin::kEbpf, Origin::kIperf3})
     for (std::size_t i = 0; i < panel.series.size(); ++i)
       if (panel.series[i].origin == origin && !panel.series[i].points.empty())
-        fmt::format_to(out, "$s{} {} notitle, \\\n", i, style(panel.series[i], picture.is_rate, dense));
+        fmt::format_to(out, "$s{} {} notitle, \\\n", i, style(panel.series[i], picture.is_rate, dense, point));
   script += "NaN notitle\n";
 }
 
@@ -280,34 +305,41 @@ std::string gnuplot_script(const Picture& picture, Image image) {
   std::string script;
   auto out = std::back_inserter(script);
   if (image == Image::kPng)
-    fmt::format_to(out, "set terminal pngcairo size {:.0f},{:.0f} enhanced font 'sans,19' background '#ffffff'\n", kWidth,
-                   height);
-  else
-    fmt::format_to(out, "set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'sans-serif,23' background '#ffffff'\n",
+    fmt::format_to(out, "set terminal pngcairo size {:.0f},{:.0f} enhanced font 'sans,19' background '#ffffff'\n",
                    kWidth, height);
-  const int title_size = image == Image::kPng ? 24 : 29, small_size = image == Image::kPng ? 15 : 18,
-            tiny_size = image == Image::kPng ? 13 : 16;
+  else
+    fmt::format_to(out,
+                   "set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'sans-serif,23' background '#ffffff'\n",
+                   kWidth, height);
+  // The SVG terminal counts in pixels and makes marks larger with the font.
+  const double point = image == Image::kPng ? 1 : 0.42, font = image == Image::kPng ? 1 : 1.21;
+  const double title_size = 24 * font, tiny_size = 13 * font;
+  const double small_size = font * std::clamp(15 * 96 / static_cast<double>(picture.subtitle.size()), 10.0, 15.0);
 
   fmt::format_to(out, "set encoding utf8\nset multiplot\nset border 3 lc rgb '{}' lw 1\n", kGrey);
-  fmt::format_to(out, "set grid lc rgb '{}' lw 1 lt 1\nset tics nomirror out textcolor rgb '#202020'\n", kGrid);
-  fmt::format_to(out, "set xrange [{:.6g}:{:.6g}]\nset yrange [0:{:.7g}]\n", -0.01 * picture.end_s, picture.end_s * 1.02,
-                 top);
+  fmt::format_to(
+      out, "set grid lc rgb '{}' lw 1 lt 1\nset errorbars 0\nset tics nomirror out textcolor rgb '#202020'\n", kGrid);
+  fmt::format_to(out, "set xrange [{:.6g}:{:.6g}]\nset yrange [0:{:.7g}]\n", -0.01 * picture.end_s,
+                 picture.end_s * 1.02, top);
+  if (grid.rows > 1) fmt::format_to(out, "set ytics {:.4g}\n", tick_step(top, 4));
+  if (grid.columns > 1) fmt::format_to(out, "set xtics {:.4g}\n", tick_step(picture.end_s, 5));
   if (top < 1.5 && picture.dimension == Dimension::kNumber) script += "set ytics 1\n";
-  script += "unset key\nset xtics offset 0,0.25\n";
-  append_legend(script, picture, height);
+  script += "unset key\nset tics scale 0.5\nset xtics offset 0,0.25\n";
+  append_legend(script, picture, height, point);
   fmt::format_to(out, "set label 8 'Time since the start of the test (s)' at screen {:.5f},{:.5f} center\n",
                  (kLeft + (kWidth - kLeft - kRight) / 2) / kWidth, 76 / height);
-  fmt::format_to(out, "set label 1 {} at screen {:.5f},{:.5f} left font ',{}'\n",
+  fmt::format_to(out, "set label 1 {} at screen {:.5f},{:.5f} left font ',{:.3g}'\n",
                  in_quotes("{/:Bold " + enhanced(picture.title) + "}"), 28 / kWidth, 1 - 34 / height, title_size);
-  fmt::format_to(out, "set label 2 {} at screen {:.5f},{:.5f} left font ',{}' tc rgb '{}'\n", label(picture.subtitle),
-                 28 / kWidth, 1 - 72 / height, small_size, kGrey);
+  fmt::format_to(out, "set label 2 {} at screen {:.5f},{:.5f} left font ',{:.3g}' tc rgb '{}'\n",
+                 label(picture.subtitle), 28 / kWidth, 1 - 72 / height, small_size, kGrey);
   const auto lines = wrapped(picture.notes, 125);
   for (std::size_t i = 0; i < lines.size(); ++i)
-    fmt::format_to(out, "set label {} {} at screen {:.5f},{:.5f} left font ',{}' tc rgb '{}'\n", i + 3, label(lines[i]),
-                   28 / kWidth, (20 + 22 * static_cast<double>(lines.size() - 1 - i)) / height, tiny_size, kGrey);
+    fmt::format_to(out, "set label {} {} at screen {:.5f},{:.5f} left font ',{:.3g}' tc rgb '{}'\n", i + 3,
+                   label(lines[i]), 28 / kWidth, (20 + 22 * static_cast<double>(lines.size() - 1 - i)) / height,
+                   tiny_size, kGrey);
   fmt::format_to(out, "set label 9 {} at screen {:.5f},{:.5f} center rotate by 90\n",
-                 label(scale.unit.empty() ? picture.axis : fmt::format("{} ({})", picture.axis, scale.unit)), 30 / kWidth,
-                 (kFooter + (height - kHeader - kFooter) / 2) / height);
+                 label(scale.unit.empty() ? picture.axis : fmt::format("{} ({})", picture.axis, scale.unit)),
+                 26 / kWidth, (kFooter + (height - kHeader - kFooter) / 2) / height);
 
   const double cell_width = (kWidth - kLeft - kRight + kGap) / static_cast<double>(grid.columns);
   const double cell_height = (height - kHeader - kFooter) / static_cast<double>(grid.rows);
@@ -320,7 +352,7 @@ std::string gnuplot_script(const Picture& picture, Image image) {
     fmt::format_to(out, "set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", left / kWidth, right / kWidth);
     fmt::format_to(out, "set tmargin at screen {:.5f}\nset bmargin at screen {:.5f}\n", upper / height, lower / height);
     script += column == 0 ? "set format y '%g'\n" : "set format y ''\n";
-    append_panel(script, picture, i, scale, top, i + grid.columns >= picture.panels.size());
+    append_panel(script, picture, i, scale, top, i + grid.columns >= picture.panels.size(), point);
   }
   script += "unset multiplot\n";
   return script;

@@ -19,8 +19,8 @@ std::string gnuplot_script(const Picture& picture, Image image);
 /// Whether gnuplot can be started.
 bool gnuplot_exists();
 
-/// The bytes of the image. Everything goes through memory: nothing is left behind. Throws tcpinfo::Error: gnuplot cannot
-/// be started (ENOENT), or it failed, with what it said.
+/// The bytes of the image. Everything goes through memory: nothing is left behind. Throws tcpinfo::Error: gnuplot
+/// cannot be started (ENOENT), or it failed, with what it said.
 std::string render(const Picture& picture, Image image);
 
 }  // namespace plot

@@ -65,17 +65,15 @@ std::vector<fs::path> find_runs(const fs::path& directory) {
   return runs;
 }
 
-/// Draws a run and adds its files to `files`.
-plot::Section draw(const fs::path& directory, const fs::path& out, plot::OutputFiles& files) {
+plot::Section draw(const fs::path& directory) {
   plot::Section section;
   section.run = plot::read_run(directory);
   section.name = section.run.name;
   for (auto& picture : plot::pictures(section.run)) {
     auto png = std::async(std::launch::async, [&] { return plot::render(picture, plot::Image::kPng); });
     auto svg = plot::render(picture, plot::Image::kSvg);
-    files.add(out / "plots" / (picture.name + ".png"), png.get());
-    files.add(out / "plots" / (picture.name + ".svg"), svg);
-    section.drawings.push_back({std::move(picture), std::move(svg)});
+    auto bytes = png.get();
+    section.drawings.push_back({.picture = std::move(picture), .png = std::move(bytes), .svg = std::move(svg)});
   }
   return section;
 }
@@ -86,15 +84,12 @@ int run(const fs::path& directory, const fs::path& out) {
   bool whole = true;
   std::size_t pictures = 0;
   std::vector<plot::Section> sections;
-  plot::OutputFiles files;
-  const SignalsHeld held;
   for (const auto& one : runs) {
-    const auto place = is_set ? out / one.filename() : out;
     try {
-      sections.push_back(draw(one, place, files));
+      sections.push_back(draw(one));
     } catch (const tcpinfo::Error& error) {
-      // Of a set, the other runs are still worth their pictures; a disk that is full is not worth another try.
-      if (!is_set || error.code() == std::errc::no_space_on_device) throw;
+      // Of a set, the other runs are still worth their pictures.
+      if (!is_set) throw;
       sections.push_back({.name = one.filename().string(), .failure = error.what(), .run = {}, .drawings = {}});
       complain(error.what());
       whole = false;
@@ -107,6 +102,15 @@ int run(const fs::path& directory, const fs::path& out) {
   }
   const auto index = out / "index.html";
   const auto name = fs::absolute(directory).lexically_normal();
+  const SignalsHeld held;
+  plot::OutputFiles files;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const auto plots = (is_set ? out / runs[i].filename() : out) / "plots";
+    for (const auto& drawing : sections[i].drawings) {
+      files.add(plots / (drawing.picture.name + ".png"), drawing.png);
+      files.add(plots / (drawing.picture.name + ".svg"), drawing.svg);
+    }
+  }
   files.add(index, plot::page((name.has_filename() ? name : name.parent_path()).filename().string(), sections));
   files.commit();
   fmt::print("{}: {} picture{} of {} run{}\n", index.string(), pictures, pictures == 1 ? "" : "s", runs.size(),
@@ -118,7 +122,8 @@ int run(const fs::path& directory, const fs::path& out) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Draws a run of tcpinfo-validate: for each quantity a picture that lays iperf3, netlink and eBPF over each other,\n"
+      "Draws a run of tcpinfo-validate: for each quantity a picture that lays iperf3, netlink and eBPF over each "
+      "other,\n"
       "as PNG and SVG, and one index.html with verdict and pictures that needs nothing beside it.");
   app.name("tcpinfo-plot");
   std::string directory, out;

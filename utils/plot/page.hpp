@@ -10,10 +10,10 @@
 
 namespace plot {
 
-/// A picture with its SVG.
+/// A picture with its images.
 struct Drawing {
   Picture picture;
-  std::string svg;
+  std::string png, svg;
 };
 
 /// A run as the page shows it; a folder that could not be plotted has just a name and what was wrong.
@@ -27,10 +27,11 @@ struct Section {
 /// Text for HTML, in elements and in attributes.
 std::string escape(std::string_view text);
 
-/// An SVG for use inside HTML: without its XML declaration, its identifiers made unlike those of all others on the page.
+/// An SVG for use inside HTML: without its XML declaration, its identifiers made unlike those of all others on the
+/// page.
 std::string inline_svg(std::string_view svg, std::string_view prefix, std::string_view description);
 
-/// A page that needs nothing beside it. `folder` is where links to the PNGs of the first section point, relative.
+/// A page that needs nothing beside it.
 std::string page(std::string_view title, const std::vector<Section>& sections);
 
 }  // namespace plot

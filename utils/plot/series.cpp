@@ -176,11 +176,16 @@ std::string family_text(const Endpoint& endpoint) {
 std::string where(const Run& run, Side side) {
   const auto& first = run.streams.front();
   const bool one = run.streams.size() == 1;
-  auto text = fmt::format("{} → {}, {}", endpoint_text(first.sender, one), endpoint_text(first.receiver, one),
-                          family_text(first.sender));
-  if (!one) text += fmt::format(", {} streams", run.streams.size());
-  if (!run.congestion_control.empty()) text += ", " + run.congestion_control;
-  return text + (side == Side::kSender ? ", read at the sender" : ", read at the receiver");
+  std::string text;
+  if (run.verdict && !run.verdict->title.empty()) {
+    text = run.verdict->title;
+  } else {
+    text = family_text(first.sender);
+    if (!one) text += fmt::format(", {} streams", run.streams.size());
+    if (!run.congestion_control.empty()) text += ", " + run.congestion_control;
+  }
+  return fmt::format("{}; {} → {}; read at the {}", text, endpoint_text(first.sender, one),
+                     endpoint_text(first.receiver, one), side == Side::kSender ? "sender" : "receiver");
 }
 
 /// The right end of the time axis: that of the test, and a little more where records follow it.
@@ -208,13 +213,14 @@ struct Sockets {
   std::array<Readings, 2> inet_diag;
 };
 
-/// A window that has several readings, and several of which make an interval of iperf3.
+/// A quarter of iperf3's interval, but long enough for several of the blocks that iperf3 writes.
 double rate_window_s(const Run& run) {
-  double interval = 1;
+  std::vector<double> lengths;
   for (const auto& stream : run.streams)
-    for (const auto& i : stream.sent)
-      if (i.end_s - i.start_s > 0.01) interval = std::min(interval, i.end_s - i.start_s);
-  return interval / 10;
+    for (const auto& i : stream.sent) lengths.push_back(i.end_s - i.start_s);
+  if (lengths.empty()) return 0.1;
+  std::ranges::nth_element(lengths, lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2));
+  return std::clamp(std::round(lengths[lengths.size() / 2] * 100) / 400, 0.1, 1.0);
 }
 
 void add_series(Panel& panel, Picture& picture, Origin origin, std::vector<Point> points, std::size_t columns) {
@@ -230,6 +236,7 @@ Picture make_picture(const Run& run, const FieldInfo& row, const std::vector<Soc
   Picture picture;
   picture.end_s = end_s;
   picture.is_rate = as_rate;
+  picture.at_receiver = side == Side::kReceiver;
   picture.dimension = as_rate ? Dimension::kBitsPerSecond : dimension(row);
   picture.subtitle = fmt::format("{}: {}", run.name, where(run, side));
   const std::string what(row.description.substr(0, row.description.find(';')));
@@ -251,8 +258,8 @@ Picture make_picture(const Run& run, const FieldInfo& row, const std::vector<Soc
     } else if (side == Side::kSender) {
       picture.title = "Bytes sent since the start";
       picture.axis = "Bytes sent";
-      picture.notes.push_back(fmt::format("bytes_sent − bytes_retrans + notsent_bytes − {} for the cookie of the stream",
-                                          kCookieBytes));
+      picture.notes.push_back(
+          fmt::format("bytes_sent − bytes_retrans + notsent_bytes − {} for the cookie of the stream", kCookieBytes));
     } else {
       picture.title = "Bytes received since the start";
       picture.axis = "Bytes received";
@@ -267,9 +274,7 @@ Picture make_picture(const Run& run, const FieldInfo& row, const std::vector<Soc
     const auto& stream = run.streams[i];
     Panel panel;
     if (run.streams.size() > 1)
-      panel.title = fmt::format("stream {}, port {}", i + 1,
-                                stream.sender.port == run.streams.front().sender.port && i > 0 ? stream.receiver.port
-                                                                                               : stream.sender.port);
+      panel.title = fmt::format("stream {}, port {} → {}", i + 1, stream.sender.port, stream.receiver.port);
     auto add_records = [&](Origin origin, const Readings& records) {
       auto points = from_records(records, row, run);
       if (as_rate) points = rates(points, window_s);
@@ -280,10 +285,12 @@ Picture make_picture(const Run& run, const FieldInfo& row, const std::vector<Soc
     const auto& intervals = side == Side::kSender ? stream.sent : stream.received;
     add_series(panel, picture, Origin::kIperf3, as_rate ? rates_from_iperf3(intervals) : from_iperf3(intervals, row),
                columns);
-    if (side == Side::kSender) panel.retransmissions_s = retransmissions(sockets[i].sockops[at], run);
+    if (side == Side::kSender && row.rule != Rule::delta)
+      panel.retransmissions_s = retransmissions(sockets[i].sockops[at], run);
     panel.transitions = transitions(sockets[i].sockops[at], run);
     std::erase_if(panel.retransmissions_s, [&](double t) { return t > end_s; });
-    std::erase_if(panel.transitions, [&](const Transition& t) { return t.time_s > end_s; });
+    // The beginning of a connection is where its curves begin.
+    std::erase_if(panel.transitions, [&](const Transition& t) { return t.time_s < 0.02 * end_s || t.time_s > end_s; });
     picture.panels.push_back(std::move(panel));
   }
 
@@ -306,10 +313,8 @@ void add_counts(Picture& picture, const Run& run) {
   picture.notes.push_back(fmt::format("eBPF {}, netlink {}, iperf3 {} {}", readings[0], readings[1], readings[2],
                                       picture.is_rate ? "means" : "readings"));
   if (thinned) picture.notes.push_back("thinned to the least and greatest of each column");
-  if (run.verdict && run.verdict->uncertainty_s && run.verdict->start_boot_ns)
-    picture.notes.push_back(fmt::format("clocks aligned to ±{:.2g} ms", *run.verdict->uncertainty_s * 1e3));
-  else
-    picture.notes.push_back("clocks aligned by the first record only");
+  picture.notes.push_back(run.uncertainty_s ? fmt::format("clocks aligned to ±{:.2g} ms", *run.uncertainty_s * 1e3)
+                                            : std::string("clocks not aligned: 0 is the first record"));
 }
 
 }  // namespace
@@ -413,15 +418,15 @@ std::vector<Picture> pictures(const Run& run) {
         }
       if (points == 0) continue;
       if (of_iperf3 == 0)
-        picture.notes.push_back(fmt::format("{} does not report it", run.iperf3_version.empty() ? "iperf3"
-                                                                                               : run.iperf3_version));
+        picture.notes.push_back(
+            fmt::format("{} does not report it", run.iperf3_version.empty() ? "iperf3" : run.iperf3_version));
       add_counts(picture, run);
       result.push_back(std::move(picture));
     }
   }
-  // Throughput, then readings and totals as the table has them; what never changes says least.
+  // Throughput, times, then the others as the table has them; what never changes says least.
   std::ranges::stable_sort(result, {}, [](const Picture& p) {
-    return p.is_constant() ? 3 : p.is_rate ? 0 : p.dimension == Dimension::kSeconds ? 1 : 2;
+    return p.is_constant() ? 4 : p.is_rate ? (p.at_receiver ? 1 : 0) : p.dimension == Dimension::kSeconds ? 2 : 3;
   });
   return result;
 }

@@ -50,6 +50,7 @@ struct Picture {
   std::vector<std::string> notes;
   Dimension dimension = Dimension::kNumber;
   bool is_rate = false;  ///< points are means over a time, not readings that hold until the next
+  bool at_receiver = false;
   std::vector<Panel> panels;
   double end_s = 0;  ///< right end of the time axis
 

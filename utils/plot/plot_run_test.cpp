@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Runs tcpinfo-plot on a recorded run of a second. Needs gnuplot.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "gnuplot.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+struct Outcome {
+  int status = -1;
+  std::string output;  ///< of both streams
+};
+
+Outcome run(const std::string& arguments, const std::string& before = {}) {
+  Outcome outcome;
+  std::FILE* pipe = ::popen((before + " '" TCPINFO_PLOT "' " + arguments + " 2>&1").c_str(), "re");
+  if (!pipe) return outcome;
+  std::array<char, 4096> buffer{};
+  for (std::size_t n; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+    outcome.output.append(buffer.data(), n);
+  const int status = ::pclose(pipe);
+  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return outcome;
+}
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<std::string> names(const fs::path& directory) {
+  std::vector<std::string> result;
+  for (const auto& entry : fs::directory_iterator(directory)) result.push_back(entry.path().filename().string());
+  return result;
+}
+
+class PlotRun : public testing::Test {
+ protected:
+  PlotRun() {
+    std::string name = (fs::temp_directory_path() / "tcpinfo-plot-XXXXXX").string();
+    if (!::mkdtemp(name.data())) throw std::runtime_error("no temporary directory");
+    directory_ = name;
+    fs::copy(TCPINFO_PLOT_TESTDATA, directory_ / "short");
+  }
+  ~PlotRun() override {
+    std::error_code ignored;
+    fs::remove_all(directory_, ignored);
+  }
+  void SetUp() override {
+    if (!plot::gnuplot_exists()) GTEST_SKIP() << "gnuplot is missing: apt-get install gnuplot-nox";
+  }
+
+  fs::path directory_;
+};
+
+TEST_F(PlotRun, DrawsEveryQuantityAndOnePage) {
+  const auto one = directory_ / "short";
+  const auto outcome = run(one);
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  for (const std::string name : {"throughput", "throughput_received", "rtt", "rttvar", "snd_cwnd", "snd_wnd", "pmtu",
+                                 "total_retrans", "bytes_sent", "bytes_received"}) {
+    const auto png = content(one / "plots" / (name + ".png")), svg = content(one / "plots" / (name + ".svg"));
+    EXPECT_THAT(png, StartsWith("\x89PNG")) << name;
+    EXPECT_GT(png.size(), 15000u) << name;
+    EXPECT_THAT(svg, HasSubstr("</svg>")) << name;
+    EXPECT_THAT(svg, HasSubstr("iperf3")) << name;
+    EXPECT_LT(svg.size(), 300000u) << name;
+  }
+  const auto html = content(one / "index.html");
+  EXPECT_THAT(html, HasSubstr("</html>"));
+  EXPECT_THAT(html, HasSubstr("passed"));
+  EXPECT_THAT(html, HasSubstr("Smoothed round-trip time"));
+  for (const auto* elsewhere : {"<script", "<img", "<link", "src=", "url(http"})
+    EXPECT_THAT(html, Not(HasSubstr(elsewhere)));
+  EXPECT_EQ(names(one).size(), 7u) << "nothing else may be left behind";
+}
+
+TEST_F(PlotRun, DrawsASetOnOnePageAndNamesTheRunThatItCannot) {
+  fs::copy(directory_ / "short", directory_ / "other");
+  fs::create_directory(directory_ / "third");
+  fs::resize_file(directory_ / "other" / "iperf3.json", 1000);
+  const auto outcome = run(directory_);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("other/iperf3.json"));
+  const auto html = content(directory_ / "index.html");
+  EXPECT_THAT(html, HasSubstr("href=\"#run-short\""));
+  EXPECT_THAT(html, HasSubstr("not plotted"));
+  EXPECT_TRUE(fs::exists(directory_ / "short" / "plots" / "rtt.png"));
+  EXPECT_FALSE(fs::exists(directory_ / "other" / "plots"));
+}
+
+TEST_F(PlotRun, DrawsAnInterruptedRun) {
+  const auto one = directory_ / "short";
+  fs::remove(one / "verdict.json");
+  const auto outcome = run(one);
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("verdict.json"));
+  EXPECT_THAT(content(one / "index.html"), HasSubstr("no verdict"));
+}
+
+TEST_F(PlotRun, SaysWhichFileIsMissingOrCutOffAndDrawsTheRest) {
+  const auto one = directory_ / "short";
+  fs::remove(one / "inet_diag.jsonl");
+  fs::resize_file(one / "sockops.jsonl", fs::file_size(one / "sockops.jsonl") - 20);
+  const auto outcome = run(one);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("short/inet_diag.jsonl"));
+  EXPECT_THAT(outcome.output, HasSubstr("short/sockops.jsonl"));
+  EXPECT_TRUE(fs::exists(one / "plots" / "rtt.svg"));
+}
+
+TEST_F(PlotRun, WritesNothingWhereNothingCanBeDrawn) {
+  const auto one = directory_ / "short";
+  fs::resize_file(one / "iperf3.json", 500);
+  auto outcome = run(one);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("short/iperf3.json"));
+  EXPECT_EQ(names(one).size(), 5u);
+  fs::remove(one / "iperf3.json");
+  outcome = run(one);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("short/iperf3.json"));
+  EXPECT_EQ(run(directory_ / "absent").status, 1);
+}
+
+TEST_F(PlotRun, LeavesNoHalfWrittenFiles) {
+  const auto out = directory_ / "out";
+  // Files of at most 16 KiB: the first picture does not fit.
+  const auto outcome = run((directory_ / "short").string() + " --out " + out.string(), "ulimit -f 16; trap '' XFSZ;");
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output, HasSubstr("write"));
+  EXPECT_FALSE(fs::exists(out));
+}
+
+TEST_F(PlotRun, NamesOfFoldersAreTextsOnly) {
+  const auto odd = directory_ / "`touch ran` \\ <b> {x}";
+  fs::rename(directory_ / "short", odd);
+  const auto outcome = run("\"$ODD\"", "cd '" + directory_.string() + "'; ODD='" + odd.string() + "'; ");
+  EXPECT_EQ(outcome.status, 0) << outcome.output;
+  EXPECT_FALSE(fs::exists(directory_ / "ran"));
+  EXPECT_THAT(content(odd / "plots" / "rtt.svg"), HasSubstr("`touch ran`"));
+}
+
+TEST_F(PlotRun, UsageAndMissingGnuplotHaveTheirExitCodes) {
+  EXPECT_EQ(run("").status, 2);
+  EXPECT_EQ(run("--help").status, 0);
+  const auto outcome = run(directory_ / "short", "PATH=/nonexistent");
+  EXPECT_EQ(outcome.status, 77);
+  EXPECT_THAT(outcome.output, HasSubstr("apt-get install gnuplot-nox"));
+}
+
+}  // namespace
