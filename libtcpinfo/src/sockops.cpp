@@ -150,7 +150,8 @@ void SockopsSource::Impl::load() {
 
 void SockopsSource::Impl::attach() {
   if (options.mode == Mode::kPolling) {
-    DECLARE_LIBBPF_OPTS(bpf_iter_attach_opts, iterator);
+    bpf_iter_attach_opts iterator{};
+    iterator.sz = sizeof(iterator);
     bpf_iter_link_info target{};
     target.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton->maps.connections));
     iterator.link_info = &target;
