@@ -238,11 +238,7 @@ class Run {
             fail();
           }
         },
-        [this](error_code error) {
-          // An interrupted dump is counted, and the next one follows.
-          if (std::error_code(error) != make_error_code(tcpinfo::Errc::kDumpInterrupted))
-            ++source_errors_[error.message()];
-        });
+        [this](error_code error) { ++source_errors_[error.message()]; });
   }
 
   // Keeps the exception for the caller of loop_.run(): nothing may pass through the library's loop.

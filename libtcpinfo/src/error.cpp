@@ -14,8 +14,6 @@ class Category final : public std::error_category {
       case Errc::kInvalidFilter: return "invalid filter";
       case Errc::kInvalidOption: return "invalid option";
       case Errc::kMalformed: return "malformed input";
-      case Errc::kDumpInterrupted: return "netlink dump interrupted";
-      case Errc::kUnknownField: return "unknown field";
     }
     return "unknown error";
   }

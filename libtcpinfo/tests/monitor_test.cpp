@@ -449,12 +449,12 @@ TEST_F(MonitorTest, MoveAssignmentClosesWhatItReplaces) {
 
 TEST_F(MonitorTest, ErrorsArePassedOnAndItGoesOn) {
   make();
-  script_->drain_error = tcpinfo::Errc::kDumpInterrupted;
+  script_->drain_error = tcpinfo::Errc::kMalformed;
   script_->feed({1});
   monitor_->async_drain(collect(), note());
   io_.run();
-  EXPECT_EQ(std::error_code(error_), tcpinfo::Errc::kDumpInterrupted);
-  EXPECT_EQ(error_.message(), std::error_code(tcpinfo::Errc::kDumpInterrupted).message());
+  EXPECT_EQ(std::error_code(error_), tcpinfo::Errc::kMalformed);
+  EXPECT_EQ(error_.message(), std::error_code(tcpinfo::Errc::kMalformed).message());
   EXPECT_EQ(delivered_, 1u) << "delivered before the error";
 
   script_->tick_error = {ENOBUFS, std::system_category()};

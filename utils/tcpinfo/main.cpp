@@ -23,7 +23,6 @@ Exit exit_code(const tcpinfo::Error& error) noexcept {
         return kNotHere;
       case tcpinfo::Errc::kInvalidFilter:
       case tcpinfo::Errc::kInvalidOption:
-      case tcpinfo::Errc::kUnknownField:
         return kUsage;
       default:
         return kFailed;

@@ -107,8 +107,7 @@ void drive(tcpinfo::Source& source, std::chrono::milliseconds time, Seen& seen, 
       if (const auto event = record.event(); event && *event < seen.events.size()) ++seen.events[*event];
       if (record.swept().value_or(0) != 0) ++seen.swept;
     });
-    if (result.error && result.error != tcpinfo::Errc::kDumpInterrupted)
-      throw tcpinfo::Error(result.error, "run the source", "");
+    if (result.error) throw tcpinfo::Error(result.error, "run the source", "");
   }
 }
 

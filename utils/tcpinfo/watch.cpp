@@ -315,8 +315,6 @@ class Watch {
 
   void on_error(const boost::system::error_code& error) {
     ++errors_;
-    const std::error_code code = error;
-    if (code == tcpinfo::Errc::kDumpInterrupted) return;
     switch (error.value()) {
       case EINTR:
       case EAGAIN:

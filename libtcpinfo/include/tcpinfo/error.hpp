@@ -15,8 +15,6 @@ enum class Errc {
   kInvalidFilter,      ///< a filter expression that cannot be understood
   kInvalidOption,      ///< an option outside its range
   kMalformed,          ///< input (a recording, a netlink message) that breaks its format
-  kDumpInterrupted,    ///< the kernel's tables changed during a netlink dump: what is missing is unknown
-  kUnknownField,       ///< a field name that is not in the table
 };
 
 /// The category of Errc, named "tcpinfo". Thread safe.

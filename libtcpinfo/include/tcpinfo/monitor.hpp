@@ -305,7 +305,7 @@ void keep_draining(const std::shared_ptr<MonitorState>& state,
 ///
 /// Errors of the source arrive as an error_code and leave the monitor usable; the turn after an error comes at the
 /// earliest 10 ms later, so that a lasting error makes no busy loop. An error of category Errc keeps it:
-/// `std::error_code(error) == Errc::kDumpInterrupted`.
+/// `std::error_code(error) == Errc::kMalformed`.
 ///
 /// Not thread safe: where more than one thread runs the loop, give it a strand, and call every function (construction,
 /// destruction and the emission of cancellation signals too) on that strand. Sinks and callbacks of start() run on the
