@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <bpf/btf.h>
-#include <bpf/libbpf.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -33,8 +31,8 @@
 
 #include "inet_diag_bytecode.hpp"
 #include "inet_diag_parser.hpp"
-#include "libbpf_log.hpp"
 #include "system.hpp"
+#include "tcp_info_layout.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -43,8 +41,6 @@
 namespace tcpinfo {
 namespace {
 
-using inet_diag::TcpInfoTail;
-
 // The kernel fills at most 32 KiB a recv(), but a single message may be larger than that.
 constexpr std::size_t kBufferBytes = 64 << 10;
 
@@ -52,35 +48,6 @@ std::error_code code_of(int error) noexcept { return {error, std::generic_catego
 
 [[noreturn]] void fail(int error, std::string action, std::string way_out) {
   throw Error(code_of(error), std::move(action), std::move(way_out));
-}
-
-bool is_u16_at(const btf* types, const btf_type* structure, std::string_view name, std::uint32_t offset) {
-  for (std::uint32_t i = 0; i < btf_vlen(structure); ++i) {
-    const auto& member = btf_members(structure)[i];
-    if (name != btf__name_by_offset(types, member.name_off)) continue;
-    return btf_member_bitfield_size(structure, i) == 0 && btf_member_bit_offset(structure, i) == offset * 8 &&
-           btf__resolve_size(types, member.type) == 2;
-  }
-  return false;
-}
-
-TcpInfoTail find_tail() {
-  if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) return TcpInfoTail::kUnknown;
-  const LibbpfLog log;
-  const std::unique_ptr<btf, void (*)(btf*)> types(btf__load_vmlinux_btf(), btf__free);
-  if (!types) return TcpInfoTail::kUnknown;
-  const int id = btf__find_by_name_kind(types.get(), "tcp_info", BTF_KIND_STRUCT);
-  if (id < 0) return TcpInfoTail::kUnknown;
-  const auto* structure = btf__type_by_id(types.get(), static_cast<__u32>(id));
-  const bool two = is_u16_at(types.get(), structure, "tcpi_accecn_fail_mode", 276) &&
-                   is_u16_at(types.get(), structure, "tcpi_accecn_opt_seen", 278);
-  return two ? TcpInfoTail::kTwoU16 : TcpInfoTail::kUnknown;
-}
-
-// Reading the kernel's types takes some milliseconds, and they do not change: once a process.
-TcpInfoTail tcp_info_tail() {
-  static const TcpInfoTail tail = find_tail();
-  return tail;
 }
 
 // How long a tcp_info the kernel gives, by asking a socket that nobody else can see; 0 where it gives none.
@@ -226,7 +193,7 @@ struct InetDiagSource::Impl {
 
   InetDiagOptions options;
   sys::Fd socket;
-  TcpInfoTail tail = TcpInfoTail::kUnknown;
+  TcpInfoLayout layout;
   std::size_t info_length = 0;
   bool selects_cgroups = false;  // the kernel does, of this namespace's sockets
   int cgroup_error = 0;          // why it does not
@@ -286,7 +253,7 @@ InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
   selects_cgroups = cgroup_error == 0;
 
   info_length = tcp_info_length();
-  if (info_length >= 280) tail = tcp_info_tail();
+  layout = tcp_info_layout();
   request = make_request(options.states, inet_diag::compile(options.filter.raw(), {}).bytes);
 }
 
@@ -456,7 +423,7 @@ DrainResult InetDiagSource::drain(RecordSink sink, std::size_t limit) noexcept {
         continue;
       break;
     }
-    inet_diag::Reading reading{self.chunk_time_ns, self.netns_cookie, self.dump, self.tail};
+    inet_diag::Reading reading{self.chunk_time_ns, self.netns_cookie, self.dump, self.layout};
     self.chunk_time_ns = boot_time_ns();
     if (!from_kernel || !self.running) continue;
     if (static_cast<std::size_t>(got) > kBufferBytes) self.interrupted = true;  // what was cut off counts as malformed
@@ -488,8 +455,8 @@ Capabilities InetDiagSource::capabilities() const {
   const bool info = self.info_length > 0;
   std::string detail = "the kernel gives " + std::to_string(self.info_length) + " bytes";
   if (self.info_length >= 280)
-    detail += self.tail == TcpInfoTail::kTwoU16 ? ", read as its type information says"
-                                                : "; without type information that fits, accecn_* stay absent";
+    detail += self.layout.accecn_fail_mode.bits > 0 ? ", read as its type information says"
+                                                    : "; without type information that fits, accecn_* stay absent";
   found.push_back({"tcp_info", info, info ? detail : "TCP_INFO was refused; see the security policy in force"});
 
   const auto controls = congestion_controls_with_state();

@@ -11,20 +11,16 @@
 
 #include <tcpinfo/tcpinfo_record.h>
 
-namespace tcpinfo::inet_diag {
+#include "tcp_info_layout.hpp"
 
-/// How to read the last four bytes of a tcp_info of 280 bytes: its length does not tell.
-enum class TcpInfoTail : std::uint8_t {
-  kUnknown,  ///< not at all
-  kTwoU16,   ///< tcpi_accecn_fail_mode and tcpi_accecn_opt_seen of 16 bits each, as in kernel 6.18
-};
+namespace tcpinfo::inet_diag {
 
 /// What a record says that is not in its message.
 struct Reading {
   std::uint64_t time_ns = 0;
   std::optional<std::uint64_t> netns_cookie;
   std::uint32_t sequence = 0;
-  TcpInfoTail tail = TcpInfoTail::kUnknown;
+  TcpInfoLayout layout;
 };
 
 /// Makes `record` from what follows the netlink header in an answer of sock_diag: inet_diag_msg and attributes. False,

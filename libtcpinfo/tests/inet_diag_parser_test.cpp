@@ -27,7 +27,6 @@ using tcpinfo::Field;
 using tcpinfo::Record;
 using tcpinfo::inet_diag::Outcome;
 using tcpinfo::inet_diag::Reading;
-using tcpinfo::inet_diag::TcpInfoTail;
 using Bytes = std::vector<std::byte>;
 
 constexpr std::size_t kTcpInfoBytes = 280;  // of kernel 6.18
@@ -40,7 +39,10 @@ Bytes fixture(const char* name) {
   return {begin, begin + chars.size()};
 }
 
-const Reading kReading{123456789, 77, 5, TcpInfoTail::kTwoU16};
+// The last four bytes of 280: two u16 in kernel 6.18, bit-fields in 7.2.
+constexpr tcpinfo::TcpInfoLayout kLayout618{{276 * 8, 16}, {278 * 8, 16}};
+constexpr tcpinfo::TcpInfoLayout kLayout72{{276 * 8 + 4, 4}, {276 * 8 + 2, 2}};
+const Reading kReading{123456789, 77, 5, kLayout618};
 constexpr std::uint32_t kIpv4Sequence = 41, kIpv6Sequence = 42;
 
 struct Read {
@@ -419,12 +421,30 @@ TEST(InetDiagParser, EveryFieldOfTcpInfoIsRead) {
 
 TEST(InetDiagParser, TheLastFourBytesNeedALayoutThatIsKnown) {
   auto reading = kReading;
-  reading.tail = TcpInfoTail::kUnknown;
+  reading.layout = {};
   for (const std::size_t length : {280u, 300u}) {
     const auto got = fill(Payload().add(INET_DIAG_INFO, numbered_tcp_info(length)).bytes(), reading);
     EXPECT_FALSE(got.view().accecn_fail_mode());
     EXPECT_FALSE(got.view().accecn_opt_seen());
     EXPECT_TRUE(got.view().received_ce_bytes());
+  }
+}
+
+TEST(InetDiagParser, TheLastFourBytesAreReadAsTheKernelLaysThemOut) {
+  auto info = numbered_tcp_info();
+  put<std::uint32_t>(info, 276, 0xabcdef00u | 9u << 4 | 2u << 2 | 3u);
+  auto reading = kReading;
+  reading.layout = kLayout72;
+  const auto bits = fill(Payload().add(INET_DIAG_INFO, info).bytes(), reading);
+  EXPECT_EQ(bits.view().accecn_fail_mode(), 9);
+  EXPECT_EQ(bits.view().accecn_opt_seen(), 2);
+  put<std::uint32_t>(info, 276, 0x00020009);
+  const auto whole = fill(Payload().add(INET_DIAG_INFO, info).bytes());
+  EXPECT_EQ(whole.view().accecn_fail_mode(), 9);
+  EXPECT_EQ(whole.view().accecn_opt_seen(), 2);
+  for (std::size_t length = 270; length < 280; ++length) {
+    const auto cut = fill(Payload().add(INET_DIAG_INFO, info.data(), length).bytes(), reading);
+    EXPECT_EQ(cut.view().accecn_fail_mode().has_value(), length > 276) << length;
   }
 }
 

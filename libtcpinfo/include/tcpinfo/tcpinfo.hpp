@@ -11,3 +11,4 @@
 #include <tcpinfo/record.hpp>
 #include <tcpinfo/sockops.hpp>
 #include <tcpinfo/source.hpp>
+#include <tcpinfo/tcp_info.hpp>

@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   tcpinfo_record record;
   std::uint64_t malformed = 0;
-  const tcpinfo::inet_diag::Reading reading{1, 2, 3, tcpinfo::inet_diag::TcpInfoTail::kTwoU16};
+  const tcpinfo::inet_diag::Reading reading{1, 2, 3, {{276 * 8 + 4, 4}, {276 * 8 + 2, 2}}};
   tcpinfo::inet_diag::read_chunk(chunk, sequence, reading, record, malformed, [](const tcpinfo_record& raw) {
     const tcpinfo::Record view(raw);
     for (const auto& row : tcpinfo::fields()) {
