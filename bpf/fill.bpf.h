@@ -57,6 +57,7 @@ struct tcpinfo_moment {
 	__u32 source;
 	__u32 state;	 /* after the event: in a state callback the socket still holds the old one */
 	__u32 old_state; /* 0: not a transition */
+	_Bool follows;	 /* the caller follows the connection and knows its generation */
 	_Bool swept;
 	_Bool connecting; /* TCP_CONNECT callback: snd_nxt is not set yet, notsent_bytes would be garbage */
 };
@@ -76,11 +77,9 @@ static __always_inline void copy_ipv6(union tcpinfo_address *a, const struct in6
 	a->words[3] = address->in6_u.u6_addr32[3];
 }
 
-static __always_inline void read_addresses(const struct tcp_sock *tp, union tcpinfo_address *local,
+static __always_inline void read_addresses(const struct sock_common *skc, union tcpinfo_address *local,
 					   union tcpinfo_address *peer)
 {
-	const struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
-
 	if (skc->skc_family == AF_INET6) {
 		copy_ipv6(local, &skc->skc_v6_rcv_saddr);
 		copy_ipv6(peer, &skc->skc_v6_daddr);
@@ -282,17 +281,17 @@ static __always_inline void fill_memory(struct tcpinfo_record *r, __u64 *present
 	PUT(skmem_drops, sk->sk_drops.counter);
 }
 
-static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct tcp_sock *tp,
-					 const struct tcpinfo_moment *moment)
+static __always_inline void set_present(struct tcpinfo_record *r, const __u64 *present)
 {
-	const struct inet_connection_sock *icsk = &tp->inet_conn;
-	const struct sock *sk = &icsk->icsk_inet.sk;
-	const struct sock_common *skc = &sk->__sk_common;
-	const struct tcp_congestion_ops *ca = icsk->icsk_ca_ops;
-	const struct tcp_ulp_ops *ulp = icsk->icsk_ulp_ops;
-	__u64 present[TCPINFO_PRESENT_WORDS] = {};
-	__u64 cgroup_id;
+	r->present[0] = present[0];
+	r->present[1] = present[1];
+	r->present[2] = present[2];
+}
 
+/* What every socket has, also one that is no full socket. */
+static __always_inline void fill_identity(struct tcpinfo_record *r, __u64 *present, const struct sock_common *skc,
+					  const struct tcpinfo_moment *moment)
+{
 	__builtin_memset(r, 0, sizeof(*r));
 	r->version = TCPINFO_RECORD_VERSION;
 	r->size = sizeof(*r);
@@ -300,12 +299,43 @@ static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct 
 	PUT(time_ns, moment->time_ns);
 	PUT(cookie, moment->cookie);
 	PUT(netns_cookie, skc->skc_net.net->net_cookie);
+	read_addresses(skc, &r->local_address, &r->peer_address);
+	MARK(local_address);
+	MARK(peer_address);
+	PUT(sequence, moment->sequence);
+	PUT(event, moment->event);
+	PUT(source, moment->source);
+	PUT(family, skc->skc_family);
+	PUT(state, moment->state);
+	PUT(local_port, skc->skc_num);
+	PUT(peer_port, bpf_ntohs(skc->skc_dport));
+	PUT(cpu, bpf_get_smp_processor_id());
+}
+
+/* TIME_WAIT, FIN_WAIT2 of a closed one, half-open: the kernel keeps no tcp_sock of these. */
+static __always_inline void tcpinfo_fill_identity(struct tcpinfo_record *r, const struct sock_common *skc,
+						  const struct tcpinfo_moment *moment)
+{
+	__u64 present[TCPINFO_PRESENT_WORDS] = {};
+
+	fill_identity(r, present, skc, moment);
+	set_present(r, present);
+}
+
+static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct tcp_sock *tp,
+					 const struct tcpinfo_moment *moment)
+{
+	const struct inet_connection_sock *icsk = &tp->inet_conn;
+	const struct sock *sk = &icsk->icsk_inet.sk;
+	const struct tcp_congestion_ops *ca = icsk->icsk_ca_ops;
+	const struct tcp_ulp_ops *ulp = icsk->icsk_ulp_ops;
+	__u64 present[TCPINFO_PRESENT_WORDS] = {};
+	__u64 cgroup_id;
+
+	fill_identity(r, present, &sk->__sk_common, moment);
 	cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
 	if (cgroup_id)
 		PUT(cgroup_id, cgroup_id);
-	read_addresses(tp, &r->local_address, &r->peer_address);
-	MARK(local_address);
-	MARK(peer_address);
 	if (ca) {
 		r->congestion_control.halves[0] = *(const __u64 *)&ca->name[0];
 		r->congestion_control.halves[1] = *(const __u64 *)&ca->name[8];
@@ -316,18 +346,12 @@ static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct 
 		r->ulp.halves[1] = *(const __u64 *)&ulp->name[8];
 		MARK(ulp);
 	}
-	PUT(sequence, moment->sequence);
-	PUT(generation, moment->generation);
-	PUT(event, moment->event);
-	PUT(source, moment->source);
-	PUT(family, skc->skc_family);
-	PUT(state, moment->state);
-	PUT(local_port, skc->skc_num);
-	PUT(peer_port, bpf_ntohs(skc->skc_dport));
-	PUT(cpu, bpf_get_smp_processor_id());
+	if (moment->follows) {
+		PUT(generation, moment->generation);
+		PUT(swept, moment->swept);
+	}
 	if (moment->old_state)
 		PUT(old_state, moment->old_state);
-	PUT(swept, moment->swept);
 	PUT(is_mptcp, tp->is_mptcp);
 	PUT(shutdown, sk->sk_shutdown);
 	PUT(tos, icsk->icsk_inet.tos);
@@ -343,10 +367,7 @@ static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct 
 		fill_connection(r, present, tp, moment->connecting);
 	}
 	fill_memory(r, present, sk);
-
-	r->present[0] = present[0];
-	r->present[1] = present[1];
-	r->present[2] = present[2];
+	set_present(r, present);
 }
 
 #endif

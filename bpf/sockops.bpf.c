@@ -4,6 +4,7 @@
  * for which no RTT callback comes (receivers, idle, stalled).
  */
 #include "fill.bpf.h"
+#include "filter.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -86,27 +87,6 @@ static __noinline void emit(const struct tcp_sock *tp, struct connection *connec
 	bpf_ringbuf_submit(r, wakeup_flag(count));
 }
 
-static __always_inline int passes_filter(const struct tcp_sock *tp)
-{
-	const struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
-	union tcpinfo_address local, peer;
-	__u16 local_port = skc->skc_num, peer_port = bpf_ntohs(skc->skc_dport);
-
-	if (!settings.filter.clauses)
-		return 1;
-	read_addresses(tp, &local, &peer);
-	for (__u32 i = 0; i < TCPINFO_FILTER_CLAUSES; i++) {
-		const struct tcpinfo_clause *clause = (const struct tcpinfo_clause *)&settings.filter.clause[i];
-
-		if (i >= settings.filter.clauses)
-			break;
-		barrier_var(clause); /* or the compiler takes the initial zeroes for the value */
-		if (tcpinfo_clause_matches(clause, &local, local_port, &peer, peer_port))
-			return 1;
-	}
-	return 0;
-}
-
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)
 {
 	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
@@ -133,7 +113,7 @@ static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		return;
 	if (connection && !connection->closed && ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return; /* simultaneous open: it began with TCP_CONNECT */
-	if (!passes_filter(tp)) {
+	if (!passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common)) {
 		COUNT(count, filtered);
 		return; /* a socket that connects again elsewhere stays closed for us */
 	}
@@ -207,7 +187,7 @@ static __always_inline void on_sample(struct bpf_sock_ops *ctx, struct bpf_sock 
 SEC("sockops")
 int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 {
-	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS };
+	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .follows = 1 };
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 	__u32 op = ctx->op;
@@ -250,7 +230,9 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 SEC("iter/bpf_sk_storage_map")
 int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
-	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .swept = 1 };
+	struct tcpinfo_moment moment = {
+		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1, .swept = 1
+	};
 	struct connection *connection = ctx->value;
 	struct tcpinfo_counters *count;
 	struct sock *sk = ctx->sk;

@@ -160,6 +160,14 @@ struct tcpinfo_settings {
 	struct tcpinfo_filter filter;
 };
 
+/* Settings of the iterator, fixed before it is loaded. */
+struct tcpinfo_iter_settings {
+	__u64 cgroup_id; /* sockets of this cgroup and all below it; 0: of all */
+	__u32 states;	 /* bit i: sockets in TCP state i */
+	__u32 reserved;
+	struct tcpinfo_filter filter;
+};
+
 /* Counted in the kernel on each CPU; the sum over CPUs counts. */
 struct tcpinfo_counters {
 	__u64 emitted[TCPINFO_EVENTS]; /* records that were due, by event */

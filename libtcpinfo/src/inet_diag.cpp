@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,6 +30,7 @@
 
 #include "inet_diag_bytecode.hpp"
 #include "inet_diag_parser.hpp"
+#include "netns.hpp"
 #include "system.hpp"
 #include "tcp_info_layout.hpp"
 
@@ -86,37 +86,6 @@ Opened open_netlink() noexcept {
   sys::Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd) return {{}, errno};
   return {std::move(fd), 0};
-}
-
-int enter(const char* step, int netns) noexcept {
-  if (int error = sys::fault(step)) return error;
-  return setns(netns, CLONE_NEWNET) == 0 ? 0 : errno;
-}
-
-sys::Fd open_namespace(const char* step, const std::string& path, const std::string& action, const char* way_out) {
-  int error = sys::fault(step);
-  sys::Fd fd;
-  if (!error) {
-    fd.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd) error = errno;
-  }
-  if (error) fail(error, action, way_out);
-  return fd;
-}
-
-// A netlink socket sees the namespace in which it was made, so this thread goes there and comes back.
-Opened open_netlink_in(const std::string& path) {
-  const auto there =
-      open_namespace("open network namespace", path, "open network namespace " + path, "list them with ip netns");
-  const auto here = open_namespace("save network namespace", "/proc/thread-self/ns/net",
-                                   "open this thread's network namespace", "is /proc mounted?");
-  if (int error = enter("enter network namespace", there.get()))
-    fail(error, "enter network namespace " + path,
-         error == EINVAL ? "it is no network namespace; list them with ip netns" : "needs CAP_SYS_ADMIN");
-  Opened opened = open_netlink();
-  if (int error = enter("return from network namespace", here.get()))
-    fail(error, "return from network namespace " + path, "this thread is left in it: end it");
-  return opened;
 }
 
 // Ids of the cgroup and of all below it. One below that goes meanwhile is left out.
@@ -234,7 +203,8 @@ InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
     throw Error(make_error_code(Errc::kInvalidOption), "set the interval of the dumps", "it is more than 0");
   if (!options.cgroup.empty()) cgroup_id(options.cgroup);
 
-  Opened opened = options.netns.empty() ? open_netlink() : open_netlink_in(options.netns.string());
+  Opened opened;
+  Netns(options.netns.string()).run([&]() noexcept { opened = open_netlink(); });
   if (!opened.fd)
     fail(opened.error, "open a netlink socket for sock_diag",
          opened.error == EPROTONOSUPPORT ? "needs a kernel with CONFIG_INET_DIAG" : "try tcpinfo doctor");

@@ -2,7 +2,6 @@
 #include <tcpinfo/sockops.hpp>
 
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -18,6 +17,7 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "bpf.hpp"
 #include "libbpf_log.hpp"
 #include "sockops.skel.h"
 #include "system.hpp"
@@ -27,39 +27,18 @@ namespace {
 
 using std::chrono::nanoseconds;
 
+constexpr const char* kCapabilities = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
 
 struct SkeletonDeleter {
   void operator()(struct sockops* skeleton) const noexcept { sockops__destroy(skeleton); }
 };
-struct LinkDeleter {
-  void operator()(bpf_link* link) const noexcept { bpf_link__destroy(link); }
-};
 struct RingDeleter {
   void operator()(ring_buffer* ring) const noexcept { ring_buffer__free(ring); }
 };
 
-[[noreturn]] void fail(int error, const std::string& action, const std::string& way_out) {
-  throw Error(std::error_code(error, std::generic_category()), action, way_out);
-}
-
 [[noreturn]] void invalid(const std::string& action, const std::string& way_out) {
   throw Error(make_error_code(Errc::kInvalidOption), action, way_out);
-}
-
-std::string way_out_of(int error) {
-  if (error == EPERM || error == EACCES) return "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; try tcpinfo doctor";
-  if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
-  const auto warning = LibbpfLog::first_warning();
-  return warning.empty() ? "try tcpinfo doctor" : warning + "; try tcpinfo doctor";
-}
-
-// The coarse clocks advance by one tick: their resolution tells HZ exactly, without privilege or kernel config.
-// kernel v6.18 kernel/time/hrtimer.c, posix-timers: KTIME_LOW_RES is NSEC_PER_SEC / HZ
-__u32 kernel_hz() noexcept {
-  timespec tick{};
-  if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_nsec <= 0) return 0;
-  return static_cast<__u32>((1'000'000'000 + tick.tv_nsec / 2) / tick.tv_nsec);
 }
 
 void check(const SockopsOptions& options) {
@@ -87,8 +66,8 @@ struct SockopsSource::Impl {
   nanoseconds interval;
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
   std::unique_ptr<ring_buffer, RingDeleter> ring;
-  std::unique_ptr<bpf_link, LinkDeleter> sweep_link;
-  std::unique_ptr<bpf_link, LinkDeleter> attach_link;
+  bpf::Link sweep_link;
+  bpf::Link attach_link;
 
   Clock::time_point next_sweep{};
   Clock::time_point next_drain{};
@@ -108,11 +87,11 @@ struct SockopsSource::Impl {
 };
 
 void SockopsSource::Impl::load() {
-  if (int error = sys::fault("open skeleton")) fail(error, "open the sock_ops programs", way_out_of(error));
+  if (int error = sys::fault("open skeleton")) bpf::fail(error, "open the sock_ops programs", bpf::way_out_of(error, kCapabilities));
   skeleton.reset(sockops__open());
-  if (!skeleton) fail(errno, "open the sock_ops programs", way_out_of(errno));
+  if (!skeleton) bpf::fail(errno, "open the sock_ops programs", bpf::way_out_of(errno, kCapabilities));
 
-  skeleton->rodata->kernel_hz = kernel_hz();
+  skeleton->rodata->kernel_hz = bpf::kernel_hz();
   auto& settings = skeleton->rodata->settings;
   static_assert(sizeof(settings) == sizeof(tcpinfo_settings));
   tcpinfo_settings wanted{};
@@ -124,20 +103,13 @@ void SockopsSource::Impl::load() {
   std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
 
   if (int error = bpf_map__set_max_entries(skeleton->maps.records, static_cast<__u32>(options.ring_bytes)))
-    fail(-error, "set the ring size", "");
+    bpf::fail(-error, "set the ring size", "");
 
   int error = sys::fault("load");
   if (!error) error = -sockops__load(skeleton.get());
-  if (error) {
-    // Without type information CO-RE relocation cannot begin; say that rather than what follows from it.
-    if (access("/sys/kernel/btf/vmlinux", R_OK) != 0)
-      throw Error(make_error_code(Errc::kNoBtf), "load the sock_ops programs",
-                  "needs a kernel with CONFIG_DEBUG_INFO_BTF, which /sys/kernel/btf/vmlinux shows; the inet_diag source "
-                  "works without");
-    fail(error, "load the sock_ops programs", way_out_of(error));
-  }
+  if (error) bpf::fail_load(error, "load the sock_ops programs", kCapabilities);
   const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) fail(-cpus, "count the possible CPUs", "");
+  if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
   counters.resize(static_cast<std::size_t>(cpus));
 
   error = sys::fault("map ring");
@@ -145,7 +117,7 @@ void SockopsSource::Impl::load() {
     ring.reset(ring_buffer__new(bpf_map__fd(skeleton->maps.records), on_record, this, nullptr));
     if (!ring) error = errno;
   }
-  if (error) fail(error, "map the ring buffer", way_out_of(error));
+  if (error) bpf::fail(error, "map the ring buffer", bpf::way_out_of(error, kCapabilities));
 }
 
 void SockopsSource::Impl::attach() {
@@ -161,7 +133,7 @@ void SockopsSource::Impl::attach() {
       sweep_link.reset(bpf_program__attach_iter(skeleton->progs.tcpinfo_sweep, &iterator));
       if (!sweep_link) error = errno;
     }
-    if (error) fail(error, "attach the sweep over socket storage", way_out_of(error));
+    if (error) bpf::fail(error, "attach the sweep over socket storage", bpf::way_out_of(error, kCapabilities));
   }
 
   // Last: from here on records are made.
@@ -171,13 +143,13 @@ void SockopsSource::Impl::attach() {
     directory.reset(::open(options.cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory) error = errno;
   }
-  if (error) fail(error, "open cgroup " + options.cgroup.string(), "");
+  if (error) bpf::fail(error, "open cgroup " + options.cgroup.string(), "");
   error = sys::fault("attach sock_ops");
   if (!error) {
     attach_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_sockops, directory.get()));
     if (!attach_link) error = errno;
   }
-  if (error) fail(error, "attach sock_ops to " + options.cgroup.string(), way_out_of(error));
+  if (error) bpf::fail(error, "attach sock_ops to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
 
   const auto now = Clock::now();
   next_sweep = now + interval;

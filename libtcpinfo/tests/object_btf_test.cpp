@@ -11,9 +11,11 @@
 
 namespace {
 
-TEST(ObjectBtf, EveryMemberOfTheRecordIsWhereTheTableHasIt) {
-  const std::unique_ptr<btf, decltype(&btf__free)> types(btf__parse(TCPINFO_SOCKOPS_OBJECT, nullptr), btf__free);
-  ASSERT_TRUE(types) << TCPINFO_SOCKOPS_OBJECT;
+class ObjectBtf : public testing::TestWithParam<const char*> {};
+
+TEST_P(ObjectBtf, EveryMemberOfTheRecordIsWhereTheTableHasIt) {
+  const std::unique_ptr<btf, decltype(&btf__free)> types(btf__parse(GetParam(), nullptr), btf__free);
+  ASSERT_TRUE(types) << GetParam();
   const auto id = btf__find_by_name_kind(types.get(), "tcpinfo_record", BTF_KIND_STRUCT);
   ASSERT_GT(id, 0);
   const auto* record = btf__type_by_id(types.get(), static_cast<__u32>(id));
@@ -36,5 +38,8 @@ TEST(ObjectBtf, EveryMemberOfTheRecordIsWhereTheTableHasIt) {
     EXPECT_EQ(found->second.size, field.size) << field.name;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(All, ObjectBtf, testing::Values(TCPINFO_SOCKOPS_OBJECT, TCPINFO_ITER_OBJECT),
+                         [](const auto& test) { return test.index == 0 ? "sockops" : "iter"; });
 
 }  // namespace

@@ -20,8 +20,8 @@ struct InetDiagOptions {
   std::filesystem::path cgroup;
   /// A network namespace file, as /run/netns/NAME or /proc/PID/ns/net; empty: the caller's. Needs CAP_SYS_ADMIN.
   std::filesystem::path netns;
-  /// Bit i: sockets in TCP state i. Default: all connections, without LISTEN (10), TIME_WAIT (6), NEW_SYN_RECV (12).
-  std::uint32_t states = 0x1fff & ~((1u << 10) | (1u << 6) | (1u << 12) | (1u << 7) | 1u);
+  /// Bit i: sockets in TCP state i. Default: all connections, without LISTEN, TIME_WAIT and CLOSE.
+  std::uint32_t states = kConnectionStates;
 };
 
 /// Polls the sockets of one network namespace by netlink (sock_diag). Each dump gives a sample record a socket; records

@@ -16,6 +16,11 @@
 
 namespace tcpinfo {
 
+/// Sets of TCP states, as the options of sources have them: bit i for state i. A half-open connection counts as SYN_RECV.
+inline constexpr std::uint32_t kListenState = 1u << 10, kTimeWaitState = 1u << 6;
+inline constexpr std::uint32_t kAllStates = 0x0fff & ~1u;
+inline constexpr std::uint32_t kConnectionStates = kAllStates & ~(kListenState | kTimeWaitState | 1u << 7 /* CLOSE */);
+
 /// A reference to a callable that takes a `const Record&`. It does not own the callable, which has to outlive the call
 /// that it is passed to. The callable should not throw: a record whose sink threw is counted as lost there.
 class RecordSink {
@@ -47,8 +52,8 @@ struct Statistics {
   std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
   std::uint64_t wakeups = 0;      ///< sockops: times that the watermark woke the consumer
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
-  std::uint64_t dumps = 0;              ///< inet_diag: dumps that came to their end
-  std::uint64_t dumps_interrupted = 0;  ///< inet_diag: of these, incomplete; what they lack is unknown
+  std::uint64_t dumps = 0;              ///< inet_diag, iter: dumps or passes that came to their end
+  std::uint64_t dumps_interrupted = 0;  ///< inet_diag, iter: of these, incomplete; what they lack is unknown
 
   static std::uint64_t sum(const EventCounts& counts) noexcept {
     std::uint64_t total = 0;

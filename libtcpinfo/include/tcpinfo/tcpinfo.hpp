@@ -7,6 +7,7 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/filter.hpp>
 #include <tcpinfo/inet_diag.hpp>
+#include <tcpinfo/iter.hpp>
 #include <tcpinfo/json.hpp>
 #include <tcpinfo/record.hpp>
 #include <tcpinfo/sockops.hpp>
