@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 
@@ -10,6 +11,8 @@
 
 namespace tcpinfo {
 namespace {
+
+constexpr const char* kHere = "/proc/thread-self/ns/net";
 
 [[noreturn]] void fail(int error, std::string action, const char* way_out) {
   throw Error({error, std::generic_category()}, std::move(action), way_out);
@@ -33,14 +36,26 @@ int set(const char* step, int netns) noexcept {
 
 }  // namespace
 
-Netns::Netns(const std::string& path) : path_(path) {
-  if (!path.empty())
-    there_ = open_namespace("open network namespace", path, "open network namespace " + path, "list them with ip netns");
+Netns::Netns(const std::string& path) : path_(path.empty() ? kHere : path) {
+  there_ = path.empty() ? open_namespace("open own network namespace", kHere, "open this thread's network namespace",
+                                         "is /proc mounted?")
+                        : open_namespace("open network namespace", path, "open network namespace " + path,
+                                         "list them with ip netns");
+  struct stat status {};
+  if (fstat(there_.get(), &status) == 0) {
+    device_ = status.st_dev;
+    inode_ = status.st_ino;
+  }
+}
+
+bool Netns::is_here() const noexcept {
+  struct stat status {};
+  return stat(kHere, &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
 }
 
 sys::Fd Netns::enter() const {
-  auto here = open_namespace("save network namespace", "/proc/thread-self/ns/net",
-                             "open this thread's network namespace", "is /proc mounted?");
+  auto here = open_namespace("save network namespace", kHere, "open this thread's network namespace",
+                             "is /proc mounted?");
   if (int error = set("enter network namespace", there_.get()))
     fail(error, "enter network namespace " + path_,
          error == EINVAL ? "it is no network namespace; list them with ip netns" : "needs CAP_SYS_ADMIN");

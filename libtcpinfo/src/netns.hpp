@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <sys/types.h>
+
 #include <string>
 #include <system_error>
 
@@ -8,29 +10,33 @@
 
 namespace tcpinfo {
 
-/// A network namespace to do something in: what is made there (a netlink socket, an iterator) sees its sockets. An empty
-/// path is the caller's own, where nothing is to be done.
+/// A network namespace to do something in: what is made there (a netlink socket, an iterator) sees its sockets.
 class Netns {
  public:
-  /// Throws Error: the file cannot be opened.
+  /// The one of the file `path`; if that is empty, the one that this thread is in now. Throws Error: the file cannot be
+  /// opened.
   explicit Netns(const std::string& path);
 
-  /// Calls `function` with this thread inside, and comes back. Throws Error: the namespace cannot be entered (EINVAL:
-  /// the file is no network namespace; EPERM: needs CAP_SYS_ADMIN), or left, in which case the thread is stranded.
+  /// Calls `function` with this thread inside, and comes back; a thread that is there already needs no privilege. Throws
+  /// Error: the namespace cannot be entered (EINVAL: the file is no network namespace; EPERM: needs CAP_SYS_ADMIN), or
+  /// left, in which case the thread is stranded.
   template <class F>
   void run(F&& function) const {
-    if (path_.empty()) return static_cast<void>(function());
+    if (is_here()) return static_cast<void>(function());
     const sys::Fd here = enter();
     function();
     leave(here);
   }
 
  private:
+  bool is_here() const noexcept;
   sys::Fd enter() const;
   void leave(const sys::Fd& here) const;
 
   std::string path_;
   sys::Fd there_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
 };
 
 }  // namespace tcpinfo

@@ -75,6 +75,7 @@ struct SockopsSource::Impl {
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
   const RecordSink* sink = nullptr;  // set during drain()
+  bool closing = false;              // close() came from inside the sink: the ring is in use
   std::size_t limit = 0;
   std::size_t drained = 0;
 
@@ -171,7 +172,7 @@ int SockopsSource::Impl::on_record(void* context, void* data, std::size_t size) 
     if (event < kEventCount) ++self.statistics.lost_sink[event];
   }
   // A negative answer ends ring_buffer__consume(), after it has released this record.
-  return ++self.drained >= self.limit ? -ECANCELED : 0;
+  return ++self.drained >= self.limit || self.closing ? -ECANCELED : 0;
 }
 
 std::error_code SockopsSource::Impl::sweep() noexcept {
@@ -217,10 +218,12 @@ SockopsSource::~SockopsSource() { close(); }
 
 SourceId SockopsSource::id() const noexcept { return SourceId::kSockops; }
 
-int SockopsSource::descriptor() const noexcept { return impl_->ring ? ring_buffer__epoll_fd(impl_->ring.get()) : -1; }
+int SockopsSource::descriptor() const noexcept {
+  return impl_->ring && !impl_->closing ? ring_buffer__epoll_fd(impl_->ring.get()) : -1;
+}
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
-  if (!impl_->ring) return std::nullopt;
+  if (!impl_->ring || impl_->closing) return std::nullopt;
   return impl_->sweep_link ? std::min(impl_->next_sweep, impl_->next_drain) : impl_->next_drain;
 }
 
@@ -250,6 +253,7 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   impl_->sink = nullptr;
   DrainResult result{.records = impl_->drained, .error = {}};
   if (got < 0 && got != -ECANCELED) result.error = {-got, std::generic_category()};
+  if (impl_->closing) close();
   return result;
 }
 
@@ -280,6 +284,8 @@ void SockopsSource::stop() noexcept {
 void SockopsSource::close() noexcept {
   if (!impl_ || !impl_->skeleton) return;
   stop();
+  impl_->closing = impl_->sink != nullptr;
+  if (impl_->closing) return;
   impl_->read_counters(impl_->statistics);
   impl_->ring.reset();
   impl_->skeleton.reset();

@@ -109,7 +109,8 @@ class TCPINFO_EXPORT Source {
   virtual void stop() noexcept = 0;
 
   /// Stops and releases everything; called again, and before destruction, it does nothing. After it the descriptor
-  /// is -1, drain() gives nothing, statistics() stays as it was at the end.
+  /// is -1, drain() gives nothing, statistics() stays as it was at the end. May be called from inside the sink; then
+  /// drain() passes no further record.
   virtual void close() noexcept = 0;
 
  protected:

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Each step of the set-up of the sources that load BPF programs fails in turn: the error says which, and nothing stays
+// behind.
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "lab/lab.hpp"
+#include "system.hpp"
+
+namespace {
+
+// Nothing is pinned: programs, maps and links live by this process's descriptors. What is attached to the cgroup is asked
+// for too.
+struct Left {
+  std::size_t descriptors;
+  __u32 attached;
+  bool operator==(const Left&) const = default;
+};
+
+Left count(const lab::Cgroup& cgroup) {
+  Left left{};
+  const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, nullptr, nullptr, &left.attached), 0);
+  close(directory);
+  left.descriptors =
+      static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+  return left;
+}
+
+std::string_view failing_step;
+
+struct Case {
+  const char* name;
+  std::unique_ptr<tcpinfo::Source> (*open)(const lab::Cgroup& cgroup);
+  std::vector<std::string> steps;
+};
+
+const Case kCases[] = {
+    {"sockops",
+     [](const lab::Cgroup& cgroup) -> std::unique_ptr<tcpinfo::Source> {
+       tcpinfo::SockopsOptions options;
+       options.cgroup = cgroup.path();
+       return std::make_unique<tcpinfo::SockopsSource>(options);
+     },
+     {"open skeleton", "load", "map ring", "attach sweep", "open cgroup", "attach sock_ops"}},
+    {"iter",
+     [](const lab::Cgroup&) -> std::unique_ptr<tcpinfo::Source> {
+       return std::make_unique<tcpinfo::IterSource>(tcpinfo::IterOptions{});
+     },
+     {"open own network namespace", "open skeleton", "load", "attach iterator", "open iterator"}},
+};
+
+class BpfFault : public testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(All, BpfFault, testing::ValuesIn(kCases),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST_P(BpfFault, AFailureAtAnyStepLeavesNothingAttached) {
+  const lab::Cgroup cgroup("tcpinfo-test");
+  const auto before = count(cgroup);
+  tcpinfo::sys::fault_hook = [](std::string_view step) noexcept { return step == failing_step ? ENOMEM : 0; };
+  for (const auto& step : GetParam().steps) {
+    failing_step = step;
+    try {
+      GetParam().open(cgroup);
+      ADD_FAILURE() << step << ": no error";
+    } catch (const tcpinfo::Error& error) {
+      EXPECT_EQ(error.code(), std::errc::not_enough_memory) << step;
+      EXPECT_THAT(error.what(), testing::HasSubstr("Cannot allocate memory")) << step;
+    }
+    EXPECT_EQ(count(cgroup), before) << step;
+  }
+  tcpinfo::sys::fault_hook = nullptr;
+  {
+    const auto source = GetParam().open(cgroup);
+    EXPECT_FALSE(count(cgroup) == before);
+  }
+  EXPECT_EQ(count(cgroup), before) << "an orderly end";
+}
+
+TEST(IterFault, AReadThatFailsEndsThePassAndTheNextOneIsWhole) {
+  tcpinfo::IterSource source({});
+  const auto pass = [&] { return source.tick(*source.next_deadline()); };
+  EXPECT_FALSE(pass());
+  tcpinfo::sys::fault_hook = [](std::string_view step) noexcept { return step == "read iterator" ? EIO : 0; };
+  EXPECT_EQ(source.drain([](const tcpinfo::Record&) {}).error, std::errc::io_error);
+  tcpinfo::sys::fault_hook = nullptr;
+  EXPECT_EQ(source.statistics().dumps_interrupted, 1u);
+  EXPECT_FALSE(source.drain([](const tcpinfo::Record&) { FAIL(); }).error);
+  EXPECT_FALSE(pass());
+  EXPECT_FALSE(source.drain([](const tcpinfo::Record&) {}).error);
+  EXPECT_EQ(source.statistics().dumps, 2u);
+  EXPECT_EQ(source.statistics().dumps_interrupted, 1u);
+}
+
+}  // namespace
