@@ -11,13 +11,26 @@ namespace {
 
 // Names of the table's columns are the enumerators' own.
 constexpr std::array<FieldInfo, kFieldCount> kTable = {{
-#define X(id, type, format, unit, kind, kernel, iperf3, rule, description)                                        \
-  {Field::id,  #id,          #type,  Format::format, Unit::unit,  Kind::kind,                                     \
-   Rule::rule, kernel,       iperf3, description,    static_cast<std::uint16_t>(offsetof(tcpinfo_record, id)),    \
+#define X(id, type, format, unit, kind, kernel, since, sources, iperf3, rule, description)                  \
+  {Field::id,   #id,       #type,  Format::format, Unit::unit,                                               \
+   Kind::kind,  Rule::rule, kernel, since,         Sources::sources,                                         \
+   iperf3,      description, static_cast<std::uint16_t>(offsetof(tcpinfo_record, id)),                       \
    static_cast<std::uint16_t>(sizeof(tcpinfo_record::id))},
     TCPINFO_FIELDS(X)
 #undef X
 }};
+
+// Which sources each value of the column stands for, a bit each.
+constexpr std::uint32_t source_bits(Sources sources) noexcept {
+  constexpr std::uint32_t kSockops = 1u << TCPINFO_SOURCE_SOCKOPS, kIter = 1u << TCPINFO_SOURCE_ITER;
+  switch (sources) {
+    case Sources::all: return ~0u;
+    case Sources::bpf: return kSockops | kIter;
+    case Sources::sockops: return kSockops;
+    case Sources::nobody: break;
+  }
+  return 0;
+}
 
 constexpr bool is_number(const FieldInfo& field) noexcept { return field.size <= sizeof(std::uint64_t); }
 
@@ -52,6 +65,10 @@ const FieldInfo* find_field(std::string_view name) noexcept {
   for (const auto& field : kTable)
     if (field.name == name) return &field;
   return nullptr;
+}
+
+bool gives(SourceId source, Field field) noexcept {
+  return source_bits(info(field).sources) >> static_cast<unsigned>(source) & 1;
 }
 
 std::string_view name(Event event) noexcept { return look_up(kEvents, event); }

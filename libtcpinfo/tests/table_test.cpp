@@ -97,6 +97,28 @@ TEST(Table, FormatsFitTypesAndKindsFitUnits) {
     }
 }
 
+TEST(Table, FirstKernelsAreReleasesAndBelongToWhatIsTheKernels) {
+  for (const auto& row : fields()) {
+    if (row.since.empty()) {
+      EXPECT_TRUE(row.sources == Sources::nobody || row.field < Field::ca_state) << row.name;
+      continue;
+    }
+    const auto dot = row.since.find('.');
+    ASSERT_NE(dot, std::string_view::npos) << row.name;
+    EXPECT_EQ(row.since.find_first_not_of("0123456789"), dot) << row.name;
+    EXPECT_NE(row.sources, Sources::nobody) << row.name;
+  }
+  EXPECT_EQ(info(Field::rtt).since, "2.6");
+  EXPECT_EQ(info(Field::total_rto).since, "6.7");
+}
+
+TEST(Table, SourcesAreThoseOfTheColumn) {
+  EXPECT_TRUE(gives(SourceId::kSockops, Field::rtt) && gives(SourceId::kInetDiag, Field::rtt));
+  EXPECT_TRUE(gives(SourceId::kIter, Field::cpu) && !gives(SourceId::kInetDiag, Field::cpu));
+  EXPECT_TRUE(gives(SourceId::kSockops, Field::swept) && !gives(SourceId::kIter, Field::swept));
+  EXPECT_FALSE(gives(SourceId::kSockops, Field::fackets));
+}
+
 TEST(Table, ComparisonsWithIperf3HaveBothNameAndRule) {
   for (const auto& row : fields()) EXPECT_TRUE(row.rule == Rule::none || !row.iperf3.empty()) << row.name;
   EXPECT_EQ(info(Field::rtt).rule, Rule::equal);

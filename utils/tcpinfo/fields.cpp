@@ -32,6 +32,16 @@ std::string iperf3_text(const FieldInfo& field) {
   return fmt::format("{} ({})", field.iperf3, tcpinfo::name(field.rule));
 }
 
+// The sources that give it.
+std::string sources_text(const FieldInfo& field) {
+  std::string text;
+  for (unsigned source = 1; source < TCPINFO_SOURCES; ++source) {
+    const auto id = static_cast<tcpinfo::SourceId>(source);
+    if (tcpinfo::gives(id, field.field)) text += (text.empty() ? "" : ", ") + std::string(tcpinfo::name(id));
+  }
+  return text;
+}
+
 std::string as_table(std::size_t width) {
   constexpr std::size_t kIndent = 4;
   std::string out = fmt::format("{:<26}{:<6}{:<13}{:<10}{}\n", "name", "type", "unit", "kind", "iperf3 (rule)");
@@ -44,7 +54,11 @@ std::string as_table(std::size_t width) {
     append_wrapped(out, field.description, kIndent, width);
     out += '\n';
     out.append(kIndent, ' ');
-    append_wrapped(out, fmt::format("from {}", field.kernel), kIndent, width);
+    append_wrapped(out,
+                   fmt::format("from {}{}; {}", field.kernel,
+                               field.since.empty() ? "" : fmt::format(" (kernel {})", field.since),
+                               field.sources == tcpinfo::Sources::nobody ? "no source" : sources_text(field)),
+                   kIndent, width);
     out += '\n';
   }
   return out;
@@ -63,6 +77,15 @@ std::string as_json() {
     put(json, "kind", tcpinfo::name(field.kind));
     put(json, "format", tcpinfo::name(field.format));
     put(json, "kernel", field.kernel);
+    put(json, "since", field.since);
+    json.Key("sources");
+    json.StartArray();
+    for (unsigned source = 1; source < TCPINFO_SOURCES; ++source) {
+      const auto id = static_cast<tcpinfo::SourceId>(source);
+      const auto name = tcpinfo::name(id);
+      if (tcpinfo::gives(id, field.field)) json.String(name.data(), static_cast<rapidjson::SizeType>(name.size()));
+    }
+    json.EndArray();
     put(json, "iperf3", field.iperf3);
     put(json, "rule", tcpinfo::name(field.rule));
     put(json, "description", field.description);
@@ -84,12 +107,12 @@ std::string cell(std::string_view text) {
 
 std::string as_markdown() {
   std::string out =
-      "| name | type | unit | kind | kernel source | iperf3 (rule) | description |\n"
-      "|---|---|---|---|---|---|---|\n";
+      "| name | type | unit | kind | kernel source | since kernel | sources | iperf3 (rule) | description |\n"
+      "|---|---|---|---|---|---|---|---|---|\n";
   for (const auto& field : tcpinfo::fields())
-    out += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} |\n", field.name, field.type, unit_text(field),
-                       tcpinfo::name(field.kind), cell("`" + std::string(field.kernel) + "`"), cell(iperf3_text(field)),
-                       cell(field.description));
+    out += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |\n", field.name, field.type, unit_text(field),
+                       tcpinfo::name(field.kind), cell("`" + std::string(field.kernel) + "`"), field.since, sources_text(field),
+                       cell(iperf3_text(field)), cell(field.description));
   return out;
 }
 

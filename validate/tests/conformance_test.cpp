@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What any source has to do, on real sockets of the running kernel. A further source is an entry in sources.hpp.
 #include <linux/inet_diag.h>
-#include <sys/wait.h>
+#include <sys/utsname.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdio>
 #include <map>
 #include <set>
 #include <string>
@@ -223,6 +224,44 @@ TEST_P(AnySource, ReadsWhatGetsockoptReads) {
     EXPECT_EQ(record.shutdown(), 0);
     ::shutdown(pair.client.fd(), SHUT_WR);
     EXPECT_EQ(Record(samples(*source, {client})[client]).shutdown(), 2);
+  }
+}
+
+// The table's columns `sources` and `since`, on a connection that has been used.
+TEST_P(AnySource, GivesTheFieldsThatTheTableSays) {
+  utsname system{};
+  ASSERT_EQ(uname(&system), 0);
+  int major = 0, minor = 0;
+  ASSERT_EQ(std::sscanf(system.release, "%d.%d", &major, &minor), 2);
+  auto source = open();
+  const auto listener = this->listener(Ip::kV4);
+  const auto pair = this->pair(listener, Ip::kV4);
+  pair.client.set_congestion_control("reno");
+  exchange(pair);
+  const auto cookie = pair.client.cookie();
+  auto found = samples(*source, {cookie});
+  const Record record(found[cookie]);
+  // Present in some states of a connection only.
+  const auto depends = [](Field field) {
+    return field == Field::ulp || field == Field::is_mptcp || field == Field::old_state ||
+           field == Field::snd_ssthresh || (field >= Field::bbr_bw && field <= Field::dctcp_ab_tot);
+  };
+  for (const auto& row : tcpinfo::fields()) {
+    SCOPED_TRACE(row.name);
+    if (!gives(GetParam().id, row.field)) {
+      EXPECT_FALSE(record.has(row.field));
+      continue;
+    }
+    int since_major = 0, since_minor = 0;
+    std::sscanf(std::string(row.since).c_str(), "%d.%d", &since_major, &since_minor);
+    const bool is_there = std::pair(major, minor) >= std::pair(since_major, since_minor);
+    if (is_there && !depends(row.field)) {
+      EXPECT_TRUE(record.has(row.field)) << "since kernel " << row.since;
+    }
+    // The BPF sources read the socket itself, which may have had it before tcp_info.
+    if (!is_there && GetParam().id == tcpinfo::SourceId::kInetDiag) {
+      EXPECT_FALSE(record.has(row.field)) << "not before kernel " << row.since;
+    }
   }
 }
 

@@ -50,6 +50,8 @@ inline constexpr std::size_t kEventCount = TCPINFO_EVENTS;
 enum class Format : std::uint8_t { number, event, source, family, address, state, ca_state, boolean, text };
 enum class Unit : std::uint8_t { none, ns, us, ms, bytes, bytes_per_s, segments, packets, count, scale256 };
 enum class Kind : std::uint8_t { identity, counter, gauge, state, flags };
+/// Who gives a field: every source; those that read it in the kernel by BPF; the one that follows connections; nobody.
+enum class Sources : std::uint8_t { all, bpf, sockops, nobody };
 /// How iperf3's figure follows from ours.
 enum class Rule : std::uint8_t { none, equal, times_snd_mss, delta, ledger };
 
@@ -63,6 +65,8 @@ struct FieldInfo {
   Kind kind;
   Rule rule;
   std::string_view kernel;       ///< what of the kernel the field is read from
+  std::string_view since;        ///< first kernel whose tcp_info or netlink has it, as "6.7"; empty: not the kernel's
+  Sources sources;
   std::string_view iperf3;       ///< name in iperf3's JSON, or empty
   std::string_view description;
   std::uint16_t offset;  ///< in tcpinfo_record
@@ -75,6 +79,9 @@ TCPINFO_EXPORT std::span<const FieldInfo, kFieldCount> fields() noexcept;
 TCPINFO_EXPORT const FieldInfo& info(Field field) noexcept;
 /// The row named `name`, or nullptr. Thread safe.
 TCPINFO_EXPORT const FieldInfo* find_field(std::string_view name) noexcept;
+
+/// Whether records of this source may have the field; it may still be absent in some of them. Thread safe.
+TCPINFO_EXPORT bool gives(SourceId source, Field field) noexcept;
 
 /// Names as every output has them; an unknown value gives an empty text. Thread safe.
 TCPINFO_EXPORT std::string_view name(Event event) noexcept;
