@@ -128,10 +128,10 @@ void check_privileges(Checks& checks) {
       check.way_out = fmt::format("run as root, or with setpriv or systemd's AmbientCapabilities=, giving {}", name);
     checks.push_back(std::move(check));
   };
-  capability("CAP_BPF", CAP_BPF, "sockops", true);
+  capability("CAP_BPF", CAP_BPF, "sockops and iter", true);
   capability("CAP_NET_ADMIN", CAP_NET_ADMIN, "sockops, and all that inet_diag can give", true);
-  capability("CAP_PERFMON", CAP_PERFMON, "sockops", true);
-  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "watch --netns only", false);
+  capability("CAP_PERFMON", CAP_PERFMON, "sockops and iter", true);
+  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "--netns only", false);
 
   const std::string setting = read_line("/proc/sys/kernel/unprivileged_bpf_disabled");
   if (!setting.empty())
@@ -203,14 +203,21 @@ void check_congestion_control(Checks& checks) {
     checks.push_back({"congestion control", Status::kOk, fmt::format("{}; default {}", available, chosen), ""});
 }
 
-void add_trial(Checks& checks, std::string_view source, const Trial& trial) {
+struct Tried {
+  tcpinfo::SourceId id;
+  Trial trial;
+};
+
+void add_trial(Checks& checks, const Tried& tried) {
+  const auto source = tcpinfo::name(tried.id);
+  const Trial& trial = tried.trial;
   checks.push_back({std::string(source), trial.works ? Status::kOk : Status::kMissing, trial.detail, trial.way_out});
   for (const auto& capability : trial.capabilities)
     checks.push_back({fmt::format("{} {}", source, capability.name),
                       capability.available ? Status::kOk : Status::kMissing, capability.detail, ""});
 }
 
-std::string as_table(const Checks& checks, bool sockops, bool inet_diag, std::size_t width) {
+std::string as_table(const Checks& checks, std::span<const Tried> sources, std::size_t width) {
   std::size_t name_width = 0;
   for (const auto& check : checks) name_width = std::max(name_width, check.name.size());
   const std::size_t indent = 9 + name_width + 2;
@@ -224,12 +231,15 @@ std::string as_table(const Checks& checks, bool sockops, bool inet_diag, std::si
     append_wrapped(out, "-> " + check.way_out, indent + 3, width);
     out += '\n';
   }
-  out += fmt::format("\ntcpinfo {} here: sockops {}, inet_diag {}.\n", TCPINFO_VERSION,
-                     sockops ? "works" : "does not work", inet_diag ? "works" : "does not work");
+  out += fmt::format("\ntcpinfo {} here:", TCPINFO_VERSION);
+  for (const auto& [id, trial] : sources)
+    out += fmt::format("{} {} {}", &trial == &sources.front().trial ? "" : ",", tcpinfo::name(id),
+                       trial.works ? "works" : "does not work");
+  out += ".\n";
   return out;
 }
 
-std::string as_json(const Checks& checks, bool sockops, bool inet_diag) {
+std::string as_json(const Checks& checks, std::span<const Tried> sources) {
   rapidjson::StringBuffer buffer;
   rapidjson::PrettyWriter<rapidjson::StringBuffer> json(buffer);
   json.SetIndent(' ', 2);
@@ -237,10 +247,10 @@ std::string as_json(const Checks& checks, bool sockops, bool inet_diag) {
   put(json, "version", TCPINFO_VERSION);
   key(json, "works");
   json.StartObject();
-  key(json, "sockops");
-  json.Bool(sockops);
-  key(json, "inet_diag");
-  json.Bool(inet_diag);
+  for (const auto& [id, trial] : sources) {
+    key(json, tcpinfo::name(id));
+    json.Bool(trial.works);
+  }
   json.EndObject();
   key(json, "checks");
   json.StartArray();
@@ -267,18 +277,18 @@ Exit examine(const std::string& format) {
   check_cgroups(checks);
   check_privileges(checks);
   check_config(checks);
-  const Trial sockops = try_sockops();
-  add_trial(checks, "sockops", sockops);
-  const Trial inet_diag = try_inet_diag();
-  add_trial(checks, "inet_diag", inet_diag);
+  const Tried sources[] = {{tcpinfo::SourceId::kSockops, try_sockops()},
+                           {tcpinfo::SourceId::kInetDiag, try_inet_diag()},
+                           {tcpinfo::SourceId::kIter, try_iter()}};
+  for (const auto& tried : sources) add_trial(checks, tried);
   check_congestion_control(checks);
   check_program(checks, "iperf3", "iperf3", "tcpinfo-validate");
   check_program(checks, "gnuplot", "gnuplot-nox", "tcpinfo-plot");
 
   Output output = Output::standard();
-  output.write(json ? as_json(checks, sockops.works, inet_diag.works)
-                    : as_table(checks, sockops.works, inet_diag.works, terminal_size(output.descriptor()).columns));
-  return sockops.works && inet_diag.works ? kOk : kFailed;
+  output.write(json ? as_json(checks, sources)
+                    : as_table(checks, sources, terminal_size(output.descriptor()).columns));
+  return std::ranges::all_of(sources, [](const Tried& tried) { return tried.trial.works; }) ? kOk : kFailed;
 }
 
 }  // namespace
@@ -289,8 +299,9 @@ void add_doctor(CLI::App& app, Command& chosen) {
   command->add_option("--format", *format, "table or json")->type_name("FORMAT")->capture_default_str();
   command->footer(
       "Loads and attaches the eBPF programs to a cgroup of its own for a moment, makes a connection over loopback, "
-      "asks\n"
-      "netlink, and leaves nothing behind. Exit code 0 if both sources work, 1 if one does not.\n"
+      "reads\n"
+      "the sockets by netlink and by iterator, and leaves nothing behind. Exit code 0 if all sources work, 1 if one does "
+      "not.\n"
       "\n"
       "Examples:\n"
       "  sudo tcpinfo doctor\n"

@@ -59,12 +59,14 @@ Exit parse_and_run(int argc, char** argv) {
       "  tcpinfo doctor                       what works on this machine, and what to do about the rest\n"
       "  tcpinfo watch                        every TCP connection that begins from now on\n"
       "  tcpinfo watch --mode close | jq .    one line with the final totals a connection\n"
+      "  tcpinfo snapshot                     every TCP socket as it is now\n"
       "  tcpinfo fields                       what the names in the output mean\n"
       "\n"
       "Exit codes: 0 ok, 1 failed, 2 usage, 77 not possible here (the message says what is missing).");
 
   Command chosen;
   add_watch(app, chosen);
+  add_snapshot(app, chosen);
   add_fields(app, chosen);
   add_doctor(app, chosen);
   // CLI11 would say of an unknown subcommand only that one is required.

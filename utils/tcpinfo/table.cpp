@@ -2,6 +2,7 @@
 #include "table.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -75,19 +76,19 @@ std::size_t typical_width(const tcpinfo::FieldInfo& field) {
 
 }  // namespace
 
-LiveTable::LiveTable(TerminalSize size, std::uint64_t start_ns, std::vector<Field> fields)
-    : size_(size), start_ns_(start_ns), fields_(std::move(fields)) {
+RecordTable::RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<Field> fields)
+    : kind_(kind), size_(size), start_ns_(start_ns), fields_(std::move(fields)) {
   fields_.empty() ? lay_out() : lay_out_fields();
 }
 
-void LiveTable::resize(TerminalSize size) {
+void RecordTable::resize(TerminalSize size) {
   if (size == size_) return;
   size_ = size;
   rows_until_header_ = 0;
   if (fields_.empty()) lay_out();
 }
 
-void LiveTable::lay_out_fields() {
+void RecordTable::lay_out_fields() {
   for (const Field field : fields_) {
     const auto& row = tcpinfo::info(field);
     const bool is_number = row.format == tcpinfo::Format::number;
@@ -99,7 +100,7 @@ void LiveTable::lay_out_fields() {
   }
 }
 
-void LiveTable::lay_out() {
+void RecordTable::lay_out() {
   // Below this width state has no column of its own: a transition shows its state in place of the event.
   constexpr std::size_t kStateFrom = 100;
   constexpr std::size_t kRttvarFrom = 112;
@@ -112,13 +113,16 @@ void LiveTable::lay_out() {
   const auto add = [this](std::string_view header, std::size_t wide, Align align, auto text) {
     columns_.push_back({header, wide, align, std::move(text)});
   };
-  if (width >= kTimeFrom)
+  const bool live = kind_ == TableKind::kLive;
+  if (live && width >= kTimeFrom)
     add("time", 9, Align::kRight, [start = start_ns_](const Record& r) {
       const auto time = r.time_ns();
       return time ? fmt::format("{:.3f}", (static_cast<double>(*time) - static_cast<double>(start)) / 1e9)
                   : std::string(kAbsent);
     });
-  if (width >= kStateFrom)
+  if (!live)
+    add("state", 11, Align::kLeft, state_text);
+  else if (width >= kStateFrom)
     add("event", 7, Align::kLeft, event_text);
   else
     add("event", 11, Align::kLeft, [](const Record& r) { return is_transition(r) ? state_text(r) : event_text(r); });
@@ -126,7 +130,7 @@ void LiveTable::lay_out() {
   add("local", 0, Align::kAddress, [](const Record& r) { return endpoint(r.local_address(), r.local_port()); });
   add("peer", 0, Align::kAddress, [](const Record& r) { return endpoint(r.peer_address(), r.peer_port()); });
   if (width >= kStateFrom) {
-    add("state", 11, Align::kLeft, state_text);
+    if (live) add("state", 11, Align::kLeft, state_text);
     add("cc", 6, Align::kLeft, [](const Record& r) { return std::string(r.congestion_control().value_or(kAbsent)); });
   }
   const auto time_column = [](auto field) {
@@ -151,7 +155,7 @@ void LiveTable::lay_out() {
   columns_[local].width = columns_[local + 1].width = std::clamp(left / 2, std::size_t{12}, kLongestEndpoint);
 }
 
-void LiveTable::append(std::string& out, const Record& record) {
+void RecordTable::append(std::string& out, const Record& record) {
   const auto put = [&out](const Column& column, const std::string& text, bool last) {
     const std::size_t padding = column.width > text.size() ? column.width - text.size() : 0;
     if (column.align == Align::kRight) out.append(padding, ' ');
@@ -161,7 +165,8 @@ void LiveTable::append(std::string& out, const Record& record) {
   };
   if (rows_until_header_ == 0) {
     for (const auto& column : columns_) put(column, std::string(column.header), &column == &columns_.back());
-    rows_until_header_ = std::max<std::size_t>(size_.rows, 12) - 1;
+    rows_until_header_ =
+        kind_ == TableKind::kLive ? std::max<std::size_t>(size_.rows, 12) - 1 : std::numeric_limits<std::size_t>::max();
   }
   --rows_until_header_;
   for (const auto& column : columns_) {

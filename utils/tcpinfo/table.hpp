@@ -13,11 +13,14 @@
 
 namespace cli {
 
-/// Records as aligned rows for a terminal, the header repeated on every screen. What fits into the width is shown.
-class LiveTable {
+/// kLive: records as they come, the header repeated on every screen. kSockets: one row a socket, one header.
+enum class TableKind { kLive, kSockets };
+
+/// Records as aligned rows for a terminal. What fits into the width is shown.
+class RecordTable {
  public:
   /// All that matters most, or the given fields in that order. Times count from `start_ns`, boot time.
-  LiveTable(TerminalSize size, std::uint64_t start_ns, std::vector<tcpinfo::Field> fields = {});
+  RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<tcpinfo::Field> fields = {});
 
   void resize(TerminalSize size);
   void append(std::string& out, const tcpinfo::Record& record);
@@ -34,6 +37,7 @@ class LiveTable {
   void lay_out();
   void lay_out_fields();
 
+  TableKind kind_;
   TerminalSize size_;
   std::uint64_t start_ns_;
   std::vector<tcpinfo::Field> fields_;

@@ -166,20 +166,20 @@ Trial try_sockops() {
   return trial;
 }
 
-Trial try_inet_diag() {
+namespace {
+
+template <class Source, class Options>
+Trial try_snapshot() {
   Trial trial;
   try {
-    tcpinfo::InetDiagSource source{tcpinfo::InetDiagOptions{}};
+    Source source{Options{}};
     Seen seen;
-    const auto dumped = [&source] {
-      const auto statistics = source.statistics();
-      return statistics.dumps + statistics.dumps_interrupted > 0;
-    };
-    drive(source, std::chrono::seconds(5), seen, dumped);
-    trial.works = dumped();
-    trial.detail = trial.works ? fmt::format("a dump of this network namespace gave {} sockets",
+    const auto is_over = [&source] { return source.statistics().dumps > 0; };
+    drive(source, std::chrono::seconds(5), seen, is_over);
+    trial.works = is_over();
+    trial.detail = trial.works ? fmt::format("this network namespace has {} connections",
                                              seen.events[static_cast<std::size_t>(tcpinfo::Event::kSample)])
-                               : "no dump came to its end within 5 s";
+                               : "reading the sockets did not end within 5 s";
     trial.capabilities = source.capabilities();
   } catch (const tcpinfo::Error& error) {
     trial.detail = error.what();
@@ -187,5 +187,10 @@ Trial try_inet_diag() {
   }
   return trial;
 }
+
+}  // namespace
+
+Trial try_inet_diag() { return try_snapshot<tcpinfo::InetDiagSource, tcpinfo::InetDiagOptions>(); }
+Trial try_iter() { return try_snapshot<tcpinfo::IterSource, tcpinfo::IterOptions>(); }
 
 }  // namespace cli

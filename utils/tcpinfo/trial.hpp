@@ -18,7 +18,8 @@ struct Trial {
 /// Attaches to a cgroup made for it, has a connection over loopback there, and takes all of it away again. Signals that
 /// would end the process wait meanwhile.
 Trial try_sockops();
-/// Dumps the sockets of this network namespace once.
+/// Reads the sockets of this network namespace once.
 Trial try_inet_diag();
+Trial try_iter();
 
 }  // namespace cli

@@ -78,8 +78,10 @@ std::uint64_t parse_count(std::string_view option, std::string_view text) {
 }
 
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
-  return *std::ranges::min_element(candidates, {},
-                                   [word](std::string_view candidate) { return edits(word, candidate); });
+  return *std::ranges::min_element(candidates, {}, [word](std::string_view candidate) {
+    // What only lacks its end is nearest of all.
+    return word.size() > 1 && candidate.starts_with(word) ? 0 : edits(word, candidate);
+  });
 }
 
 std::size_t choose(std::string_view option, std::string_view word, std::span<const std::string_view> choices) {

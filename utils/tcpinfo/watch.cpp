@@ -31,8 +31,9 @@
 
 #include "command.hpp"
 #include "json.hpp"
+#include "open.hpp"
 #include "output.hpp"
-#include "table.hpp"
+#include "record_writer.hpp"
 #include "units.hpp"
 
 namespace cli {
@@ -49,13 +50,11 @@ struct Arguments {
   std::vector<std::string> fields;
 };
 
-enum class Format { kTable, kJsonLines, kCsv };
-
 // Checked and without contradictions.
 struct Settings {
   std::string cgroup;  // empty: none was given
   std::string netns;
-  bool sockops = true;
+  tcpinfo::SourceId source = tcpinfo::SourceId::kSockops;
   tcpinfo::Mode mode = tcpinfo::Mode::kPolling;
   nanoseconds interval = std::chrono::milliseconds(100);
   nanoseconds latency = std::chrono::milliseconds(50);
@@ -72,57 +71,39 @@ void forbid(bool given, std::string_view option, std::string_view with, std::str
   if (given) usage_error(fmt::format("{} makes no sense with {}: {}", option, with, why));
 }
 
-std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) {
-  std::vector<tcpinfo::Field> fields;
-  for (const auto& name : names) {
-    const auto* row = tcpinfo::find_field(name);
-    if (!row) {
-      std::vector<std::string_view> all;
-      for (const auto& field : tcpinfo::fields()) all.push_back(field.name);
-      usage_error(fmt::format("--fields: unknown field {} (did you mean {}? tcpinfo fields lists them)", name,
-                              nearest(name, all)));
-    }
-    fields.push_back(row->field);
-  }
-  return fields;
-}
-
 Settings check(const Arguments& given) {
-  static constexpr std::string_view kSources[] = {"sockops", "inet_diag"};
   static constexpr std::string_view kModes[] = {"polling", "state", "close"};
-  static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
 
   Settings settings;
-  settings.sockops = !given.source || choose("--source", *given.source, kSources) == 0;
+  if (given.source) settings.source = parse_source("--source", *given.source, kAllSources);
+  const bool sockops = settings.source == tcpinfo::SourceId::kSockops;
   if (given.mode) settings.mode = static_cast<tcpinfo::Mode>(choose("--mode", *given.mode, kModes));
   if (given.interval) settings.interval = parse_duration("--interval", *given.interval);
   if (given.latency) settings.latency = parse_duration("--latency", *given.latency);
   if (given.ring_size) settings.ring_bytes = parse_size("--ring-size", *given.ring_size);
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
-  settings.format = given.format                 ? static_cast<Format>(choose("--format", *given.format, kFormats))
-                    : is_terminal(STDOUT_FILENO) ? Format::kTable
-                                                 : Format::kJsonLines;
+  settings.format = parse_format(given.format);
   settings.fields = parse_fields(given.fields);
   settings.cgroup = given.cgroup.value_or("");
   settings.netns = given.netns.value_or("");
   if (given.count) settings.count = parse_count("--count", *given.count);
   settings.stats = given.stats;
 
-  if (settings.sockops) {
+  if (sockops) {
     forbid(given.netns.has_value(), "--netns", "--source sockops",
            "it follows a cgroup through all network namespaces");
     forbid(given.interval && settings.mode != tcpinfo::Mode::kPolling, "--interval",
            fmt::format("--mode {}", tcpinfo::name(settings.mode)), "only polling takes samples");
   } else {
-    constexpr std::string_view kWith = "--source inet_diag";
+    const auto with = fmt::format("--source {}", tcpinfo::name(settings.source));
     forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
-           fmt::format("--mode {}", tcpinfo::name(settings.mode)), kWith,
-           "netlink gives samples only; sockops sees events");
-    forbid(given.ring_size.has_value(), "--ring-size", kWith, "it has no ring buffer");
-    forbid(given.latency.has_value(), "--latency", kWith, "its records come at once with each dump");
-    forbid(settings.interval == nanoseconds::zero(), "--interval 0", kWith,
-           "netlink has to be asked each time; only sockops sees every RTT measurement");
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)), with,
+           "it gives samples only; sockops sees events");
+    forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
+    forbid(given.latency.has_value(), "--latency", with, "its records come at once with each pass");
+    forbid(settings.interval == nanoseconds::zero(), "--interval 0", with,
+           "it has to be asked each time; only sockops sees every RTT measurement");
   }
   if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
   if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
@@ -130,78 +111,24 @@ Settings check(const Arguments& given) {
   return settings;
 }
 
-std::unique_ptr<tcpinfo::Source> open_source(const Settings& settings) {
-  // What the user named is looked at first: an error later is the kernel's or the privileges'.
-  if (!settings.cgroup.empty()) tcpinfo::cgroup_id(settings.cgroup);
-  if (struct stat status{}; !settings.netns.empty() && stat(settings.netns.c_str(), &status) != 0)
-    throw tcpinfo::Error({errno, std::generic_category()}, "open network namespace " + settings.netns,
-                         "ip netns list names those in /run/netns");
-  try {
-    if (settings.sockops) {
-      tcpinfo::SockopsOptions options;
-      options.cgroup = settings.cgroup.empty() ? tcpinfo::cgroup2_mount() : std::filesystem::path(settings.cgroup);
-      options.mode = settings.mode;
-      options.interval = settings.interval;
-      options.filter = settings.filter;
-      options.ring_bytes = settings.ring_bytes;
-      options.latency = settings.latency;
-      return std::make_unique<tcpinfo::SockopsSource>(options);
-    }
-    tcpinfo::InetDiagOptions options;
+std::unique_ptr<tcpinfo::Source> open(const Settings& settings) {
+  if (settings.source != tcpinfo::SourceId::kSockops)
+    return open_snapshots(settings.source, {.interval = settings.interval,
+                                            .filter = settings.filter,
+                                            .cgroup = settings.cgroup,
+                                            .netns = settings.netns});
+  check_named(settings.cgroup, {});
+  return open_source([&]() -> std::unique_ptr<tcpinfo::Source> {
+    tcpinfo::SockopsOptions options;
+    options.cgroup = settings.cgroup.empty() ? tcpinfo::cgroup2_mount() : std::filesystem::path(settings.cgroup);
+    options.mode = settings.mode;
     options.interval = settings.interval;
     options.filter = settings.filter;
-    options.cgroup = settings.cgroup;
-    options.netns = settings.netns;
-    return std::make_unique<tcpinfo::InetDiagSource>(options);
-  } catch (const tcpinfo::Error& error) {
-    // So the kernel says that it lacks a program type, a helper or inet_diag.
-    const bool lacking = error.code().category() != tcpinfo::error_category() &&
-                         (error.code().value() == EINVAL || error.code().value() == ENOENT);
-    throw Failure(lacking ? kNotHere : exit_code(error), error.what());
-  }
+    options.ring_bytes = settings.ring_bytes;
+    options.latency = settings.latency;
+    return std::make_unique<tcpinfo::SockopsSource>(options);
+  });
 }
-
-// Records in the format that was asked for, gathered in the output's buffer.
-class Writer {
- public:
-  Writer(const Settings& settings, Output& output)
-      : format_(settings.format),
-        output_(output),
-        json_(settings.fields),
-        csv_(settings.fields),
-        table_(terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), settings.fields) {
-    if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
-    if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';
-    output_.flush();
-  }
-
-  void append(const tcpinfo::Record& record) {
-    auto& buffer = output_.buffer();
-    switch (format_) {
-      case Format::kTable:
-        return table_.append(buffer, record);
-      case Format::kJsonLines:
-        buffer += json_.line(record);
-        break;
-      case Format::kCsv:
-        buffer += csv_.line(record);
-        break;
-    }
-    buffer += '\n';
-  }
-
-  void flush() {
-    output_.flush();
-    if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
-  }
-
- private:
-  Format format_;
-  Output& output_;
-  tcpinfo::JsonWriter json_;
-  tcpinfo::CsvWriter csv_;
-  LiveTable table_;
-};
 
 // Calls back when the reader of a pipe has gone, also while nothing is written. The pipe itself is not given to Asio,
 // which would make it non-blocking for all that share it: it stands in an epoll instance of its own.
@@ -247,9 +174,9 @@ class Watch {
         output_(Output::standard()),
         signals_(loop_),
         end_(loop_),
-        monitor_(loop_, open_source(settings)),
+        monitor_(loop_, open(settings)),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt),
-        writer_(settings, output_) {}
+        writer_(settings.format, settings.fields, TableKind::kLive, output_) {}
 
   Exit run() {
     signals_.add(SIGINT);
@@ -297,6 +224,8 @@ class Watch {
   }
 
  private:
+  bool is_sockops() const { return settings_.source == tcpinfo::SourceId::kSockops; }
+
   void on_record(const tcpinfo::Record& record) {
     writer_.append(record);
     // One write for all the records of a turn.
@@ -331,7 +260,7 @@ class Watch {
   // What was made before the end is shown, within bounds: a host that is busy enough makes more all the time.
   void take_what_is_left() {
     constexpr std::size_t kTurn = 256;
-    for (std::uint64_t most = settings_.sockops ? settings_.ring_bytes / 64 : 0;
+    for (std::uint64_t most = is_sockops() ? settings_.ring_bytes / 64 : 0;
          most > 0 && written_ < settings_.count;) {
       const auto wanted = std::min<std::uint64_t>({kTurn, most, settings_.count - written_});
       const auto got = monitor_.source().drain(
@@ -377,7 +306,7 @@ class Watch {
     number("written", account.written);
     number("errors", account.errors);
     number("malformed", s.malformed);
-    if (settings_.sockops) {
+    if (is_sockops()) {
       number("connections", s.connections);
       number("filtered", s.filtered);
       number("untracked", s.untracked);
@@ -405,7 +334,7 @@ class Watch {
     cause("not wanted after the end", Statistics::sum(s.lost_sink));
     cause("left in the ring at the end", Statistics::sum(account.left));
     if (account.lost() > 0) text += ')';
-    if (settings_.sockops)
+    if (is_sockops())
       text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);
     else
       text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
@@ -420,7 +349,7 @@ class Watch {
   asio::steady_timer end_;
   tcpinfo::Monitor monitor_;
   std::optional<Output> stats_;
-  Writer writer_;
+  RecordWriter writer_;
   std::optional<Failure> failure_;
   std::uint64_t written_ = 0;
   std::uint64_t errors_ = 0;
@@ -437,8 +366,8 @@ void add_watch(CLI::App& app, Command& chosen) {
     command->add_option(name, into, text)->type_name(type);
   };
   option("--cgroup", given->cgroup, "PATH",
-         "Connections of this cgroup v2 and all below it [sockops: the whole mount; inet_diag: all sockets]");
-  option("--source", given->source, "SOURCE", "sockops (eBPF) or inet_diag (netlink) [sockops]");
+         "Connections of this cgroup v2 and all below it [sockops: the whole mount; others: all sockets]");
+  option("--source", given->source, "SOURCE", "sockops (eBPF callbacks), inet_diag (netlink) or iter (eBPF iterator) [sockops]");
   option("--mode", given->mode, "MODE",
          "polling (samples), state (a record a transition) or close (final totals only) [polling]");
   option("--interval", given->interval, "TIME",
@@ -455,7 +384,7 @@ void add_watch(CLI::App& app, Command& chosen) {
   option("--latency", given->latency, "TIME",
          "sockops: print records at the latest this long after they were made [50ms]");
   option("--ring-size", given->ring_size, "SIZE", "sockops: bytes of the ring buffer, a power of two, as 64K [4M]");
-  option("--netns", given->netns, "PATH", "inet_diag: ask in this network namespace, as /run/netns/NAME");
+  option("--netns", given->netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");
   command->footer(
       "Examples:\n"
       "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"

@@ -265,7 +265,11 @@ TEST(Watch, FilterKeepsOtherConnectionsOut) {
   EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
 }
 
-TEST(Watch, InetDiagPollsItsNamespace) {
+class WatchPolls : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Cli, WatchPolls, testing::Values("inet_diag", "iter"),
+                         [](const auto& tested) { return std::string(tested.param); });
+
+TEST_P(WatchPolls, ItsNamespace) {
   const lab::Netns netns("cli");
   const TemporaryDirectory files;
   lab::Pair pair;
@@ -275,7 +279,7 @@ TEST(Watch, InetDiagPollsItsNamespace) {
     pair = lab::connected(listener, Ip::kV4);
   });
   const auto outcome =
-      tcpinfo_run({"watch", "--source", "inet_diag", "--netns", netns.path(), "--interval", "20ms", "--duration",
+      tcpinfo_run({"watch", "--source", GetParam(), "--netns", netns.path(), "--interval", "20ms", "--duration",
                    "300ms", "--format", "csv", "--fields", "cookie,state", "--stats", files / "stats"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   auto text = lines(outcome.out);
@@ -289,6 +293,88 @@ TEST(Watch, InetDiagPollsItsNamespace) {
   expect_balanced(stats);
   EXPECT_EQ(stats["written"].GetUint64(), text.size());
   EXPECT_GE(stats["dumps"].GetUint64(), 5u);
+}
+
+class Snapshot : public testing::TestWithParam<const char*> {
+ protected:
+  // A namespace with a listener, a connection and the remains of another one.
+  void SetUp() override {
+    netns.run([&] {
+      listener = lab::listen(Ip::kV4);
+      pair = lab::connected(listener, Ip::kV4);
+      auto gone = lab::connected(listener, Ip::kV4);
+      gone.client.close();
+      std::this_thread::sleep_for(5ms);
+      gone.server.close();
+      std::this_thread::sleep_for(5ms);
+    });
+  }
+  Outcome take(Words options) {
+    const Words common{"snapshot", "--source", GetParam(), "--netns", netns.path()};
+    options.insert(options.begin(), common.begin(), common.end());
+    return tcpinfo_run(options);
+  }
+
+  const lab::Netns netns{"cli"};
+  lab::Socket listener;
+  lab::Pair pair;
+};
+
+INSTANTIATE_TEST_SUITE_P(Cli, Snapshot, testing::Values("inet_diag", "iter"),
+                         [](const auto& tested) { return std::string(tested.param); });
+
+TEST_P(Snapshot, PrintsEverySocketOnceAndNamesItsState) {
+  const auto outcome = take({"--format", "csv", "--fields", "cookie,state,source"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, IsEmpty());
+  auto text = lines(outcome.out);
+  ASSERT_THAT(text, SizeIs(5));
+  EXPECT_EQ(text[0], "cookie,state,source");
+  const std::string source = std::string(",") + GetParam();
+  EXPECT_THAT(text, testing::IsSupersetOf({std::to_string(listener.cookie()) + ",LISTEN" + source,
+                                           std::to_string(pair.client.cookie()) + ",ESTABLISHED" + source,
+                                           std::to_string(pair.server.cookie()) + ",ESTABLISHED" + source}));
+  EXPECT_EQ(std::ranges::count_if(text, [](const auto& line) { return line.find("TIME_WAIT") != line.npos; }), 1);
+}
+
+TEST_P(Snapshot, TakesWhatWasAskedFor) {
+  const auto listening = take({"--states", "LISTEN", "--format", "csv", "--fields", "cookie,unacked,sacked"});
+  EXPECT_THAT(lines(listening.out),
+              testing::ElementsAre("cookie,unacked,sacked", std::to_string(listener.cookie()) + ",0,128"));
+  const auto filtered = take({"--filter", "peer_port == " + std::to_string(listener.local_port()), "--states",
+                              "ESTABLISHED,CLOSE_WAIT", "--format", "csv", "--fields", "cookie"});
+  EXPECT_THAT(lines(filtered.out), testing::ElementsAre("cookie", std::to_string(pair.client.cookie())));
+  const auto json = lines(take({}).out);
+  ASSERT_THAT(json, SizeIs(5));
+  EXPECT_STREQ(parse(json[0])["schema"].GetString(), "tcpinfo");
+  for (std::size_t i = 1; i < json.size(); ++i) EXPECT_STREQ(parse(json[i])["source"].GetString(), GetParam());
+}
+
+TEST_P(Snapshot, ItsTableFitsTheWidthAndHasOneHeader) {
+  std::vector<lab::Pair> pairs;
+  netns.run([&] {
+    for (int i = 0; i < 30; ++i) pairs.push_back(lab::connected(listener, Ip::kV4));
+  });
+  for (const std::size_t width : {80, 120, 160}) {
+    const auto outcome = run({"env", "COLUMNS=" + std::to_string(width), kTcpinfo, "snapshot", "--source", GetParam(),
+                              "--netns", netns.path(), "--format", "table"});
+    const auto text = lines(outcome.out);
+    ASSERT_THAT(text, SizeIs(1 + 4 + 60)) << outcome.err;
+    EXPECT_THAT(text[0], StartsWith("state "));
+    for (const auto& line : text) EXPECT_EQ(line.size(), text[0].size()) << line;
+    EXPECT_LE(text[0].size(), width);
+    EXPECT_EQ(std::ranges::count(text, text[0]), 1);
+  }
+}
+
+TEST(SnapshotPrivileges, NetlinkNeedsNoneAndTheIteratorSaysWhichItNeeds) {
+  const auto take = [](const char* source) {
+    return run({"setpriv", "--bounding-set=-all", "--inh-caps=-all", kTcpinfo, "snapshot", "--source", source});
+  };
+  EXPECT_EQ(take("inet_diag").code, 0);
+  const auto outcome = take("iter");
+  expect_one_sentence(outcome, 77, "CAP_BPF and CAP_PERFMON");
+  EXPECT_THAT(outcome.out, IsEmpty());
 }
 
 TEST(Watch, TableFitsTheWidth) {
@@ -404,7 +490,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"UnknownField", {"watch", "--fields", "event,snd_cnwd"}, 2, "did you mean snd_cwnd?"},
         BadInput{"BadFilter", {"watch", "--filter", "peer_port = 443"}, 2, "filter"},
         BadInput{"UnknownMode", {"watch", "--mode", "pol"}, 2, "it is one of polling, state, close"},
-        BadInput{"UnknownSource", {"watch", "--source", "netlink"}, 2, "sockops, inet_diag"},
+        BadInput{"UnknownSource", {"watch", "--source", "netlink"}, 2, "sockops, inet_diag, iter"},
+        BadInput{"UnknownState", {"snapshot", "--states", "ESTAB"}, 2, "did you mean ESTABLISHED?"},
+        BadInput{"SnapshotOfSockops", {"snapshot", "--source", "sockops"}, 2, "it is one of inet_diag, iter"},
+        BadInput{"SnapshotOfNoNetns", {"snapshot", "--netns", "/run/netns/none"}, 1, "/run/netns/none"},
+        BadInput{"ModeWithIter", {"watch", "--source", "iter", "--mode", "state"}, 2, "makes no sense"},
         BadInput{"UnknownFormat", {"watch", "--format", "json"}, 2, "did you mean jsonl?"},
         BadInput{"UnknownFieldsFormat", {"fields", "--format", "jsonl"}, 2, "did you mean json?"},
         BadInput{"IntervalWithoutUnit", {"watch", "--interval", "100"}, 2, "ns, us, ms or s"},
@@ -440,7 +530,8 @@ TEST(Watch, RefusesACgroupOfVersion1) {
 }
 
 TEST(Help, HasExamples) {
-  for (const Words& words : {Words{"--help"}, {"watch", "--help"}, {"fields", "--help"}, {"doctor", "--help"}}) {
+  for (const Words& words : {Words{"--help"}, {"watch", "--help"}, {"snapshot", "--help"}, {"fields", "--help"},
+                             {"doctor", "--help"}}) {
     const auto outcome = tcpinfo_run(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_THAT(outcome.out, HasSubstr("Examples:"));
@@ -474,7 +565,7 @@ std::size_t doctors_cgroups() {
   return found;
 }
 
-TEST(Doctor, TriesBothSourcesAndLeavesNothing) {
+TEST(Doctor, TriesAllSourcesAndLeavesNothing) {
   const lab::Cgroup cgroup("cli");
   const lab::InCgroup inside(cgroup);
   const auto outcome = tcpinfo_run({"doctor", "--format", "json"});
@@ -482,6 +573,7 @@ TEST(Doctor, TriesBothSourcesAndLeavesNothing) {
   const auto json = parse(outcome.out);
   EXPECT_TRUE(json["works"]["sockops"].GetBool());
   EXPECT_TRUE(json["works"]["inet_diag"].GetBool());
+  EXPECT_TRUE(json["works"]["iter"].GetBool());
   EXPECT_EQ(doctors_cgroups(), 0u);
 }
 

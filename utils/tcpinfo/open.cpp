@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "open.hpp"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "units.hpp"
+
+namespace cli {
+namespace {
+
+template <class Source, class Options>
+std::unique_ptr<tcpinfo::Source> open_as(const SnapshotOptions& wanted) {
+  Options options;
+  options.interval = wanted.interval;
+  options.filter = wanted.filter;
+  options.cgroup = wanted.cgroup;
+  options.netns = wanted.netns;
+  options.states = wanted.states;
+  return std::make_unique<Source>(options);
+}
+
+}  // namespace
+
+tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
+                               std::span<const tcpinfo::SourceId> choices) {
+  std::vector<std::string_view> names;
+  for (const auto source : choices) names.push_back(tcpinfo::name(source));
+  return choices[choose(option, word, names)];
+}
+
+void check_named(const std::string& cgroup, const std::string& netns) {
+  if (!cgroup.empty()) tcpinfo::cgroup_id(cgroup);
+  if (struct stat status{}; !netns.empty() && stat(netns.c_str(), &status) != 0)
+    throw tcpinfo::Error({errno, std::generic_category()}, "open network namespace " + netns,
+                         "ip netns list names those in /run/netns");
+}
+
+std::unique_ptr<tcpinfo::Source> open_source(const std::function<std::unique_ptr<tcpinfo::Source>()>& open) {
+  try {
+    return open();
+  } catch (const tcpinfo::Error& error) {
+    // So the kernel says that it lacks a program type, a helper or inet_diag.
+    const bool lacking = error.code().category() != tcpinfo::error_category() &&
+                         (error.code().value() == EINVAL || error.code().value() == ENOENT);
+    throw Failure(lacking ? kNotHere : exit_code(error), error.what());
+  }
+}
+
+std::unique_ptr<tcpinfo::Source> open_snapshots(tcpinfo::SourceId source, const SnapshotOptions& wanted) {
+  check_named(wanted.cgroup, wanted.netns);
+  return open_source([&] {
+    return source == tcpinfo::SourceId::kIter ? open_as<tcpinfo::IterSource, tcpinfo::IterOptions>(wanted)
+                                              : open_as<tcpinfo::InetDiagSource, tcpinfo::InetDiagOptions>(wanted);
+  });
+}
+
+}  // namespace cli

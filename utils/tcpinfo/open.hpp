@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+namespace cli {
+
+inline constexpr tcpinfo::SourceId kAllSources[] = {tcpinfo::SourceId::kSockops, tcpinfo::SourceId::kInetDiag,
+                                                    tcpinfo::SourceId::kIter};
+/// Those that read all sockets of a network namespace.
+inline constexpr tcpinfo::SourceId kSnapshotSources[] = {tcpinfo::SourceId::kInetDiag, tcpinfo::SourceId::kIter};
+
+/// Throws Failure (kUsage) that names the choices.
+tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
+                               std::span<const tcpinfo::SourceId> choices);
+
+/// Looks at what the user named, so that an error of open_source() is the kernel's or the privileges'. Empty: not named.
+/// Throws tcpinfo::Error.
+void check_named(const std::string& cgroup, const std::string& netns);
+/// What `open` gives. Its errors become a Failure whose code tells a machine that cannot from one that failed.
+std::unique_ptr<tcpinfo::Source> open_source(const std::function<std::unique_ptr<tcpinfo::Source>()>& open);
+
+struct SnapshotOptions {
+  std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
+  tcpinfo::Filter filter = {};
+  std::string cgroup = {};
+  std::string netns = {};
+  std::uint32_t states = tcpinfo::kConnectionStates;
+};
+
+/// One of kSnapshotSources. Throws Failure.
+std::unique_ptr<tcpinfo::Source> open_snapshots(tcpinfo::SourceId source, const SnapshotOptions& wanted);
+
+}  // namespace cli

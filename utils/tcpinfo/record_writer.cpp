@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "record_writer.hpp"
+
+#include <unistd.h>
+
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/source.hpp>
+
+#include "command.hpp"
+#include "units.hpp"
+
+namespace cli {
+
+Format parse_format(const std::optional<std::string>& given) {
+  static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
+  if (given) return static_cast<Format>(choose("--format", *given, kFormats));
+  return is_terminal(STDOUT_FILENO) ? Format::kTable : Format::kJsonLines;
+}
+
+std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) {
+  std::vector<tcpinfo::Field> fields;
+  for (const auto& name : names) {
+    const auto* row = tcpinfo::find_field(name);
+    if (!row) {
+      std::vector<std::string_view> all;
+      for (const auto& field : tcpinfo::fields()) all.push_back(field.name);
+      usage_error(fmt::format("--fields: unknown field {} (did you mean {}? tcpinfo fields lists them)", name,
+                              nearest(name, all)));
+    }
+    fields.push_back(row->field);
+  }
+  return fields;
+}
+
+RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output)
+    : format_(format),
+      output_(output),
+      json_(fields),
+      csv_(fields),
+      table_(kind, terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), fields) {
+  if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
+  if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';
+  output_.flush();
+}
+
+void RecordWriter::append(const tcpinfo::Record& record) {
+  auto& buffer = output_.buffer();
+  switch (format_) {
+    case Format::kTable:
+      return table_.append(buffer, record);
+    case Format::kJsonLines:
+      buffer += json_.line(record);
+      break;
+    case Format::kCsv:
+      buffer += csv_.line(record);
+      break;
+  }
+  buffer += '\n';
+}
+
+void RecordWriter::flush() {
+  output_.flush();
+  if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
+}
+
+}  // namespace cli

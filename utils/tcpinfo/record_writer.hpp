@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <tcpinfo/csv.hpp>
+#include <tcpinfo/json.hpp>
+
+#include "output.hpp"
+#include "table.hpp"
+
+namespace cli {
+
+enum class Format { kTable, kJsonLines, kCsv };
+
+/// What --format says; where it was not given, a table on a terminal and JSON lines elsewhere. Throws Failure (kUsage).
+Format parse_format(const std::optional<std::string>& given);
+/// The fields that --fields names. Throws Failure (kUsage).
+std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
+
+/// Records in the format that was asked for, gathered in the output's buffer.
+class RecordWriter {
+ public:
+  RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output);
+
+  void append(const tcpinfo::Record& record);
+  void flush();
+
+ private:
+  Format format_;
+  Output& output_;
+  tcpinfo::JsonWriter json_;
+  tcpinfo::CsvWriter csv_;
+  RecordTable table_;
+};
+
+}  // namespace cli
