@@ -93,26 +93,6 @@ void remove_cgroup(const fs::path& path, const fs::path& refuge) noexcept {
   }
 }
 
-// Runs `command` to its end and throws with what it printed if it failed.
-void run(std::vector<std::string> command) {
-  const auto text = fmt::format("{}", fmt::join(command, " "));
-  Fd output(::memfd_create("command", MFD_CLOEXEC));
-  if (output.get() < 0) fail(errno, text);
-  SpawnOptions options;
-  options.command = std::move(command);
-  options.stderr_file = fmt::format("/proc/self/fd/{}", output.get());
-  options.stdout_file = options.stderr_file;
-  Process process(options);
-  const auto status = process.wait(20s);
-  if (status && *status == 0) return;
-  std::string printed(2000, '\0');
-  const auto size = ::pread(output.get(), printed.data(), printed.size(), 0);
-  printed.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-  std::replace(printed.begin(), printed.end(), '\n', ' ');
-  while (printed.ends_with(' ')) printed.pop_back();
-  fail(status ? EIO : ETIMEDOUT, "run " + text, printed);
-}
-
 // Runs `function` in a thread of its own, which may leave its namespaces behind for good.
 void in_thread(const std::function<void()>& function) {
   std::exception_ptr exception;
@@ -208,14 +188,14 @@ void Netns::run(const std::function<void()>& function) const {
 namespace {
 
 void connect(const Netns& a, const std::string& a_device, const Netns& b, const std::string& b_device) {
-  run({"ip", "link", "add", a_device, "netns", a.name(), "type", "veth", "peer", "name", b_device, "netns", b.name()});
+  run_command({"ip", "link", "add", a_device, "netns", a.name(), "type", "veth", "peer", "name", b_device, "netns", b.name()});
 }
 
 void set_up_end(const Netns& end, int host) {
-  run({"ip", "-n", end.name(), "address", "add", fmt::format("10.77.0.{}/24", host), "dev", "veth0"});
+  run_command({"ip", "-n", end.name(), "address", "add", fmt::format("10.77.0.{}/24", host), "dev", "veth0"});
   // Without nodad the address cannot be bound during the first second.
-  run({"ip", "-n", end.name(), "address", "add", fmt::format("fd77::{}/64", host), "dev", "veth0", "nodad"});
-  run({"ip", "-n", end.name(), "link", "set", "veth0", "up"});
+  run_command({"ip", "-n", end.name(), "address", "add", fmt::format("fd77::{}/64", host), "dev", "veth0", "nodad"});
+  run_command({"ip", "-n", end.name(), "link", "set", "veth0", "up"});
 }
 
 void shape(const Netns& netns, const std::string& device, const LinkOptions& options) {
@@ -223,7 +203,7 @@ void shape(const Netns& netns, const std::string& device, const LinkOptions& opt
   // tbf(8): the bucket must hold what flows between two timer interrupts; a millisecond's worth keeps bursts short, and
   // a few packets are the least that works.
   const auto burst = std::max(options.rate_mbit * 1e6 / 8 / 1000, 10000.0);
-  run({"tc", "-n", netns.name(), "qdisc", "add", "dev", device, "root", "tbf", "rate",
+  run_command({"tc", "-n", netns.name(), "qdisc", "add", "dev", device, "root", "tbf", "rate",
        fmt::format("{:.0f}bit", options.rate_mbit * 1e6), "burst", fmt::format("{:.0f}", burst), "latency",
        fmt::format("{}ms", options.queue.count())});
 }
@@ -239,14 +219,14 @@ void link(const Netns& a, const Netns& b, const LinkOptions& options) {
 }
 
 void link(const Netns& a, const Netns& b, const Netns& middle, const LinkOptions& options) {
-  run({"ip", "-n", middle.name(), "link", "add", "switch0", "type", "bridge"});
+  run_command({"ip", "-n", middle.name(), "link", "add", "switch0", "type", "bridge"});
   connect(a, "veth0", middle, "port1");
   connect(b, "veth0", middle, "port2");
   for (const char* port : {"port1", "port2"}) {
-    run({"ip", "-n", middle.name(), "link", "set", port, "master", "switch0", "up"});
+    run_command({"ip", "-n", middle.name(), "link", "set", port, "master", "switch0", "up"});
     shape(middle, port, options);
   }
-  run({"ip", "-n", middle.name(), "link", "set", "switch0", "up"});
+  run_command({"ip", "-n", middle.name(), "link", "set", "switch0", "up"});
   set_up_end(a, 1);
   set_up_end(b, 2);
 }
@@ -301,6 +281,25 @@ int open_output(const fs::path& file) {
 }
 
 }  // namespace
+
+void run_command(std::vector<std::string> command) {
+  const auto text = fmt::format("{}", fmt::join(command, " "));
+  Fd output(::memfd_create("command", MFD_CLOEXEC));
+  if (output.get() < 0) fail(errno, text);
+  SpawnOptions options;
+  options.command = std::move(command);
+  options.stderr_file = fmt::format("/proc/self/fd/{}", output.get());
+  options.stdout_file = options.stderr_file;
+  Process process(options);
+  const auto status = process.wait(20s);
+  if (status && *status == 0) return;
+  std::string printed(2000, '\0');
+  const auto size = ::pread(output.get(), printed.data(), printed.size(), 0);
+  printed.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+  std::replace(printed.begin(), printed.end(), '\n', ' ');
+  while (printed.ends_with(' ')) printed.pop_back();
+  fail(status ? EIO : ETIMEDOUT, "run " + text, printed);
+}
 
 Process::Process(const SpawnOptions& options) {
   if (options.command.empty()) fail(EINVAL, "start a process", "the command is empty");

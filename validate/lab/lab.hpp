@@ -98,4 +98,7 @@ class Process {
   std::optional<int> status_;
 };
 
+/// Runs a command to its end; throws with what it printed if it failed.
+void run_command(std::vector<std::string> command);
+
 }  // namespace lab

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Every field from every source, equal to the kernel's own answer, on sockets in randomised states that stand still.
+//
+//   TCPINFO_SEED=n     the run with this seed again (default: a new one)
+//   TCPINFO_STATES=n   how many states to compare at least (default 600; a full run: 10000)
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/format.hpp>
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "equality.hpp"
+#include "lab/lab.hpp"
+#include "socket_states.hpp"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+namespace {
+
+using namespace std::chrono_literals;
+using equality::Answer;
+using equality::Fields;
+using equality::Subject;
+using tcpinfo::Field;
+using tcpinfo::Record;
+using tcpinfo::Source;
+
+constexpr std::uint8_t kClose = 7, kListen = 10;
+constexpr std::size_t kConnections = 70;  // of a batch
+constexpr std::size_t kShownFailures = 20;
+
+std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
+  const char* text = std::getenv(variable);
+  return text && *text ? std::strtoull(text, nullptr, 0) : otherwise;
+}
+
+// Fields that no socket of this kernel can have other than 0, each with the reason.
+std::map<Field, std::string> never_filled() {
+  std::map<Field, std::string> list{
+      {Field::fackets, "no kernel fills it since 4.15"},
+      {Field::last_ack_sent, "no kernel fills it"},
+      {Field::old_state, "only records of transitions have it"},
+      {Field::generation, "no socket here connects twice"},
+      {Field::skmem_backlog, "packets wait there only while a system call holds the socket, and getsockopt waits for it"},
+  };
+  const auto add = [&](std::initializer_list<Field> fields, const std::string& reason) {
+    for (const auto field : fields) list.emplace(field, reason);
+  };
+  std::string controls;
+  if (std::FILE* file = std::fopen("/proc/sys/net/ipv4/tcp_available_congestion_control", "r")) {
+    char line[512]{};
+    if (std::fgets(line, sizeof(line), file)) controls = line;
+    std::fclose(file);
+  }
+  const auto lacks = [&](const char* name) { return controls.find(name) == std::string::npos; };
+  if (lacks("bbr"))
+    add({Field::bbr_bw, Field::bbr_min_rtt, Field::bbr_pacing_gain, Field::bbr_cwnd_gain}, "this kernel has no bbr");
+  if (lacks("vegas"))
+    add({Field::vegas_enabled, Field::vegas_rttcnt, Field::vegas_rtt, Field::vegas_minrtt}, "this kernel has no vegas");
+  if (lacks("dctcp"))
+    add({Field::dctcp_enabled, Field::dctcp_ce_state, Field::dctcp_alpha, Field::dctcp_ab_ecn, Field::dctcp_ab_tot},
+        "this kernel has no dctcp");
+  if (!states::accurate_ecn())
+    add({Field::received_ce, Field::delivered_e1_bytes, Field::delivered_e0_bytes, Field::delivered_ce_bytes,
+         Field::received_e1_bytes, Field::received_e0_bytes, Field::received_ce_bytes, Field::accecn_fail_mode,
+         Field::accecn_opt_seen},
+        "this kernel does not negotiate accurate ECN (net.ipv4.tcp_ecn=3 is refused)");
+  return list;
+}
+
+struct Report {
+  std::size_t compared = 0, moved = 0, without_descriptor = 0, in_close = 0, fields = 0, bracketed = 0;
+  std::map<std::string, std::size_t> by_state, by_control, by_source;
+  Fields nonzero;
+  std::size_t failures = 0;
+
+  void fail(const std::string& text) {
+    if (++failures <= kShownFailures) ADD_FAILURE() << text;
+  }
+};
+
+// A source and what its last reading of each socket was.
+class Watcher {
+ public:
+  Watcher(std::string name, std::unique_ptr<Source> source) : name_(std::move(name)), source_(std::move(source)) {}
+
+  const std::string& name() const { return name_; }
+  /// One pass over the sockets there are.
+  void read() {
+    latest_.clear();
+    const auto dumps = source_->statistics().dumps;
+    tick();
+    for (int i = 0; i < 1000; ++i) {
+      drain();
+      if (source_->id() == tcpinfo::SourceId::kSockops || source_->statistics().dumps > dumps) return;
+    }
+    ADD_FAILURE() << name_ << ": the pass does not end";
+  }
+  void tick() {
+    const auto error = source_->tick(std::max(Source::Clock::now(), source_->next_deadline().value_or(Source::Clock::now())));
+    EXPECT_FALSE(error) << name_ << ": " << error.message();
+  }
+  void drain() {
+    const auto result = source_->drain([this](const Record& record) {
+      const bool sample = record.event() == TCPINFO_EVENT_SAMPLE;
+      if (sample && record.swept().value_or(1))
+        latest_[record.raw().cookie] = record.raw();
+      else if (sample)
+        from_acks_.push_back(record.raw());
+    });
+    EXPECT_FALSE(result.error) << name_ << ": " << result.error.message();
+  }
+  const tcpinfo_record* find(std::uint64_t cookie) const {
+    const auto found = latest_.find(cookie);
+    return found == latest_.end() ? nullptr : &found->second;
+  }
+  const std::map<std::uint64_t, tcpinfo_record>& latest() const { return latest_; }
+  std::vector<tcpinfo_record> take_from_acks() { return std::exchange(from_acks_, {}); }
+  const Source& source() const { return *source_; }
+
+ private:
+  std::string name_;
+  std::unique_ptr<Source> source_;
+  std::map<std::uint64_t, tcpinfo_record> latest_;
+  std::vector<tcpinfo_record> from_acks_;
+};
+
+std::uint64_t netns_cookie(const lab::Netns& netns) {
+  std::uint64_t cookie = 0;
+  netns.run([&] {
+    const lab::Socket socket(lab::Ip::kV4);
+    socklen_t length = sizeof(cookie);
+    lab::check(getsockopt(socket.fd(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length), "SO_NETNS_COOKIE");
+  });
+  return cookie;
+}
+
+// One world: its sources, its sockets, and the comparison after each round.
+class Play {
+ public:
+  Play(std::uint64_t seed, const lab::Cgroup& cgroup, Report& report)
+      : report_(report),
+        cgroup_id_(tcpinfo::cgroup_id(cgroup.path())),
+        batch_(seed, kConnections, [this] { sweeps_->drain(); }) {
+    tcpinfo::SockopsOptions sockops;
+    sockops.cgroup = cgroup.path();
+    sockops.interval = 1ms;
+    sockops.ring_bytes = std::size_t{16} << 20;
+    sweeps_ = std::make_unique<Watcher>("sockops", std::make_unique<tcpinfo::SockopsSource>(sockops));
+    for (const auto* netns : {&batch_.a(), &batch_.b()}) {
+      tcpinfo::InetDiagOptions diag;
+      diag.netns = netns->path();
+      diag.states = tcpinfo::kAllStates;
+      diag_.emplace_back("inet_diag", std::make_unique<tcpinfo::InetDiagSource>(diag));
+      tcpinfo::IterOptions iter;
+      iter.netns = netns->path();
+      iter.states = tcpinfo::kAllStates;
+      iter_.emplace_back("iter", std::make_unique<tcpinfo::IterSource>(iter));
+      netns_cookies_.push_back(netns_cookie(*netns));
+    }
+  }
+
+  void run() {
+    batch_.open();
+    for (int round = 0; round < states::Batch::kRounds; ++round) {
+      batch_.play(round);
+      compare_all(round);
+    }
+    const auto statistics = sweeps_->source().statistics();
+    EXPECT_EQ(tcpinfo::Statistics::sum(statistics.lost_ring), 0u);
+    EXPECT_EQ(statistics.malformed, 0u);
+  }
+
+ private:
+  struct Pending {
+    states::Seen seen;
+    Subject subject;
+    Answer before, after;
+  };
+
+  void compare_all(int round) {
+    std::vector<Pending> pending;
+    for (auto& seen : batch_.sockets()) {
+      const Subject subject{seen.fd, seen.mptcp, netns_cookies_[seen.in_a ? 0 : 1], cgroup_id_};
+      pending.push_back({std::move(seen), subject, {}, {}});
+    }
+    std::set<std::uint64_t> done;  // cookies
+    constexpr int kAttempts = 4;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      const bool last = attempt + 1 == kAttempts;
+      std::this_thread::sleep_for(attempt == 0 ? 2ms : 5ms);  // also what the sweep's interval needs
+      sweeps_->drain();
+      for (auto& item : pending) item.before = equality::ask(item.subject);
+      for (auto& watcher : diag_) watcher.read();
+      const auto first_diag = merge(diag_);
+      for (auto& watcher : iter_) watcher.read();
+      const auto iter = merge(iter_);
+      sweeps_->read();
+      for (auto& watcher : diag_) watcher.read();
+      const auto second_diag = merge(diag_);
+      for (auto& item : pending) item.after = equality::ask(item.subject);
+      if (attempt == 0) compare_from_acks(pending);
+
+      std::erase_if(pending, [&](Pending& item) {
+        const auto cookie = cookie_of(item, first_diag);
+        done.insert(cookie);
+        if (!equality::stands_still(item.before, item.after)) {
+          if (last) ++report_.moved;
+          return false;
+        }
+        compare_one(item, cookie, round, first_diag, iter, second_diag);
+        return true;
+      });
+      // Sockets that no descriptor of ours names: closed ones, not accepted ones, TIME_WAIT, half-open.
+      for (const auto& [cookie, record] : first_diag) {
+        if (done.contains(cookie)) continue;
+        const auto again = second_diag.find(cookie);
+        if (again == second_diag.end() || !equality::stands_still(record, again->second)) {
+          if (last) ++report_.moved;
+          continue;
+        }
+        done.insert(cookie);
+        compare_nameless(record, again->second, round, iter);
+      }
+      for (const auto& [cookie, record] : iter)
+        if (!first_diag.contains(cookie) && second_diag.contains(cookie) && last) ++report_.moved;
+    }
+    for (auto& item : pending) answers_.erase(item.before.record.cookie);
+  }
+
+  using Records = std::map<std::uint64_t, tcpinfo_record>;
+
+  static Records merge(const std::vector<Watcher>& watchers) {
+    Records all;
+    for (const auto& watcher : watchers) all.insert(watcher.latest().begin(), watcher.latest().end());
+    return all;
+  }
+
+  // The subflow of an MPTCP socket has a cookie of its own.
+  static std::uint64_t cookie_of(const Pending& item, const Records& records) {
+    if (!item.seen.mptcp) return item.before.record.cookie;
+    const auto& own = item.before.record;
+    for (const auto& [cookie, record] : records)
+      if (record.local_port == own.local_port && record.peer_port == own.peer_port &&
+          record.netns_cookie == own.netns_cookie && record.family == own.family)
+        return cookie;
+    return 0;
+  }
+
+  void add(std::vector<equality::Opinion>& opinions, std::string& missing, std::string_view source,
+           const tcpinfo_record* record) {
+    if (!record)
+      missing += std::string(" ") + std::string(source);
+    else
+      opinions.push_back({source, *record});
+  }
+
+  static const tcpinfo_record* find(const Records& records, std::uint64_t cookie) {
+    const auto found = records.find(cookie);
+    return found == records.end() ? nullptr : &found->second;
+  }
+
+  void compare_one(const Pending& item, std::uint64_t cookie, int round, const Records& diag, const Records& iter,
+                   const Records& second_diag) {
+    const auto state = item.before.record.state;
+    const auto* first = find(diag, cookie);
+    const auto* by_iter = find(iter, cookie);
+    const auto* swept = sweeps_->find(cookie);
+    const auto where = fmt::format("{}, round {}, {}", batch_.story(), round, item.seen.story);
+    if (state == kClose) {
+      // Not in the tables that the kernel walks, and its close record was the last one.
+      ++report_.in_close;
+      if (first || by_iter || swept) report_.fail("a socket in CLOSE is shown: " + where);
+      return;
+    }
+    std::vector<equality::Opinion> opinions;
+    std::string missing;
+    add(opinions, missing, "inet_diag", first);
+    add(opinions, missing, "iter", by_iter);
+    if (state != kListen) add(opinions, missing, "sockops", swept);
+    if (!missing.empty()) {
+      report_.fail(fmt::format("{} in {}: no record from{}", where, tcpinfo::state_name(state), missing));
+      return;
+    }
+    const auto* last = find(second_diag, cookie);
+    judge(equality::compare(&item.before, &item.after, opinions, last ? *last : *first), opinions, where);
+    if (state != kListen) answers_[cookie] = item.after.record;
+  }
+
+  void compare_nameless(const tcpinfo_record& first, const tcpinfo_record& second, int round, const Records& iter) {
+    const auto where = fmt::format("{}, round {}, no descriptor", batch_.story(), round);
+    std::vector<equality::Opinion> opinions{{"inet_diag", first}};
+    std::string missing;
+    add(opinions, missing, "iter", find(iter, first.cookie));
+    if (const auto* swept = sweeps_->find(first.cookie)) opinions.push_back({"sockops", *swept});
+    if (!missing.empty()) {
+      report_.fail(fmt::format("{} in {}: {} no record from{}", where, tcpinfo::state_name(first.state),
+                               fmt::format("{}", Record(first)), missing));
+      return;
+    }
+    ++report_.without_descriptor;
+    judge(equality::compare(nullptr, nullptr, opinions, second), opinions, where);
+  }
+
+  void judge(const equality::Comparison& comparison, const std::vector<equality::Opinion>& opinions,
+             const std::string& where) {
+    const auto& record = opinions.front().record;
+    ++report_.compared;
+    report_.fields += comparison.fields;
+    ++report_.by_state[std::string(tcpinfo::state_name(record.state))];
+    if (Record(record).congestion_control())
+      ++report_.by_control[std::string(*Record(record).congestion_control())];
+    for (const auto& opinion : opinions) {
+      ++report_.by_source[std::string(opinion.source)];
+      report_.nonzero |= equality::nonzero(opinion.record);
+    }
+    if (comparison.differences.empty()) return;
+    std::string text = fmt::format("{} in {}", where, tcpinfo::state_name(record.state));
+    for (const auto& difference : comparison.differences) text += "\n  " + difference;
+    report_.fail(text);
+  }
+
+  // Records of round trips measured, since the socket last stood still: inside ACK processing, so between two answers.
+  void compare_from_acks(const std::vector<Pending>& pending) {
+    std::map<std::uint64_t, const Answer*> now;
+    for (const auto& item : pending) now[item.before.record.cookie] = &item.after;
+    for (const auto& record : sweeps_->take_from_acks()) {
+      const auto before = answers_.find(record.cookie);
+      const auto after = now.find(record.cookie);
+      if (before == answers_.end() || after == now.end() || after->second->record.state == kClose) continue;
+      ++report_.bracketed;
+      for (const auto& difference : equality::bracket(before->second, record, after->second->record))
+        report_.fail(fmt::format("{}, in ACK processing: {}", batch_.story(), difference));
+    }
+  }
+
+  Report& report_;
+  std::uint64_t cgroup_id_;
+  std::unique_ptr<Watcher> sweeps_;  // used by the batch while it plays
+  states::Batch batch_;
+  std::vector<Watcher> diag_, iter_;
+  std::vector<std::uint64_t> netns_cookies_;
+  Records answers_;  // getsockopt's, of each socket's last still moment
+};
+
+template <class Counts>
+std::string list(const Counts& counts) {
+  std::string text;
+  for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, count);
+  return text;
+}
+
+TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+
+  const auto seed = number_from("TCPINFO_SEED", std::random_device()());
+  const auto wanted = number_from("TCPINFO_STATES", 600);
+  fmt::print("TCPINFO_SEED={} TCPINFO_STATES={}\n", seed, wanted);
+  std::fflush(stdout);
+  const auto begin = std::chrono::steady_clock::now();
+  Report report;
+  states::Random seeds(seed);
+  std::size_t batches = 0;
+  {
+    const lab::Cgroup cgroup("tcpinfo-test");
+    const lab::InCgroup in(cgroup);
+    while (report.compared < wanted && report.failures <= kShownFailures) {
+      Play(seeds.seed(), cgroup, report).run();
+      ++batches;
+      if (HasFatalFailure()) break;
+    }
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+
+  const auto excused = never_filled();
+  std::string zero, excuses;
+  for (const auto& row : tcpinfo::fields()) {
+    if (report.nonzero[equality::index(row.field)]) continue;
+    const auto excuse = excused.find(row.field);
+    if (excuse == excused.end())
+      zero += fmt::format("{}{}", zero.empty() ? "" : ", ", row.name);
+    else
+      excuses += fmt::format("  {}: {}\n", row.name, excuse->second);
+  }
+  fmt::print("{} states compared in {} batches, {:.1f} s: {} fields, {} sockets without a descriptor; {} in CLOSE checked to "
+             "be shown by none; {} moved and not compared; {} records of ACK processing bracketed\n"
+             "  by state: {}\n  by congestion control: {}\n  by source: {}\n",
+             report.compared, batches, took.count(), report.fields, report.without_descriptor, report.in_close,
+             report.moved, report.bracketed, list(report.by_state), list(report.by_control), list(report.by_source));
+  fmt::print("left out:\n");
+  for (const auto& line : equality::exceptions()) fmt::print("  {}\n", line);
+  fmt::print("never other than 0, for a reason:\n{}never other than 0, without a reason: {}\n", excuses,
+             zero.empty() ? "none" : zero);
+  RecordProperty("states", static_cast<int>(report.compared));
+  RecordProperty("moved", static_cast<int>(report.moved));
+  RecordProperty("fields", static_cast<int>(report.fields));
+  RecordProperty("by_state", list(report.by_state));
+  RecordProperty("by_congestion_control", list(report.by_control));
+  RecordProperty("never_nonzero", zero);
+
+  EXPECT_EQ(report.failures, 0u) << "TCPINFO_SEED=" << seed;
+  EXPECT_EQ(zero, "") << "no state made these fields other than 0";
+  EXPECT_GT(report.bracketed, 0u);
+  EXPECT_LE(report.moved * 20, report.compared) << "more than one state in twenty did not stand still";
+}
+
+}  // namespace
