@@ -191,9 +191,26 @@ struct Exception {
   std::string_view reason;
 };
 
+// kernel v6.18 net/ipv4/inet_diag.c inet_sk_diag_fill(): asked of sockets in states below TIME_WAIT only
+bool is_beyond_time_wait(const tcpinfo_record& record) { return record.state > 6; }
+constexpr const char* kNoControlState = "netlink gives it in the states before TIME_WAIT only, not in CLOSE_WAIT, LAST_ACK, CLOSING";
+
 constexpr std::array kExceptions{
     Exception{"inet_diag", Field::is_mptcp, [](const tcpinfo_record& record) { return !record.is_mptcp; },
               "netlink names the upper layer protocol of a subflow and says nothing of other sockets"},
+    Exception{"inet_diag", Field::bbr_bw, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::bbr_min_rtt, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::bbr_pacing_gain, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::bbr_cwnd_gain, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::vegas_enabled, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::vegas_rttcnt, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::vegas_rtt, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::vegas_minrtt, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::dctcp_enabled, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::dctcp_ce_state, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::dctcp_alpha, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::dctcp_ab_ecn, is_beyond_time_wait, kNoControlState},
+    Exception{"inet_diag", Field::dctcp_ab_tot, is_beyond_time_wait, kNoControlState},
 };
 
 }  // namespace
@@ -325,7 +342,9 @@ std::vector<std::string> bracket(const tcpinfo_record& before, const tcpinfo_rec
                                  const tcpinfo_record& after) {
   std::vector<std::string> differences;
   for (const auto& row : tcpinfo::fields()) {
-    if (row.kind != tcpinfo::Kind::counter) continue;
+    // total_rto_time goes back when one timeout follows another before the recovery from it is over: the kernel then
+    // forgets when the first one began (kernel v6.18 net/ipv4/tcp_timer.c tcp_update_rto_stats()).
+    if (row.kind != tcpinfo::Kind::counter || row.field == Field::total_rto_time) continue;
     const auto low = Record(before).number(row.field), high = Record(after).number(row.field),
                value = Record(record).number(row.field);
     if (!low || !high) continue;

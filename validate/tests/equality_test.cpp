@@ -41,7 +41,7 @@ using tcpinfo::Field;
 using tcpinfo::Record;
 using tcpinfo::Source;
 
-constexpr std::uint8_t kClose = 7, kListen = 10;
+constexpr std::uint8_t kFinWait2 = 5, kTimeWait = 6, kClose = 7, kListen = 10;
 constexpr std::size_t kConnections = 70;  // of a batch
 constexpr std::size_t kShownFailures = 20;
 
@@ -154,10 +154,10 @@ std::uint64_t netns_cookie(const lab::Netns& netns) {
 // One world: its sources, its sockets, and the comparison after each round.
 class Play {
  public:
-  Play(std::uint64_t seed, const lab::Cgroup& cgroup, Report& report)
+  Play(std::uint64_t seed, bool all_on, const lab::Cgroup& cgroup, Report& report)
       : report_(report),
         cgroup_id_(tcpinfo::cgroup_id(cgroup.path())),
-        batch_(seed, kConnections, [this] { sweeps_->drain(); }) {
+        batch_(seed, all_on, kConnections, [this] { sweeps_->drain(); }) {
     tcpinfo::SockopsOptions sockops;
     sockops.cgroup = cgroup.path();
     sockops.interval = 1ms;
@@ -224,7 +224,10 @@ class Play {
           if (last) ++report_.moved;
           return false;
         }
-        compare_one(item, cookie, round, first_diag, iter, second_diag);
+        if (item.before.record.state == kClose)
+          done.erase(check_closed(item, cookie, round, first_diag, iter));
+        else
+          compare_one(item, cookie, round, first_diag, iter, second_diag);
         return true;
       });
       // Sockets that no descriptor of ours names: closed ones, not accepted ones, TIME_WAIT, half-open.
@@ -276,6 +279,20 @@ class Play {
     return found == records.end() ? nullptr : &found->second;
   }
 
+  // A socket in CLOSE is in none of the tables that the kernel walks, and its close record was the last one. In its place
+  // there may be what the kernel keeps of it in TIME_WAIT, with the same cookie, to be compared as a socket of its own.
+  std::uint64_t check_closed(const Pending& item, std::uint64_t cookie, int round, const Records& diag,
+                             const Records& iter) {
+    ++report_.in_close;
+    for (const auto* record : {find(diag, cookie), find(iter, cookie), sweeps_->find(cookie)})
+      if (record && (!is_remnant(record->state) || Record(*record).congestion_control()))
+        report_.fail(fmt::format("{}, round {}, {} in CLOSE, shown in {} by {}", batch_.story(), round, item.seen.story,
+                                 tcpinfo::state_name(record->state),
+                                 tcpinfo::name(static_cast<tcpinfo::SourceId>(record->source))));
+    return cookie;
+  }
+  static bool is_remnant(std::uint8_t state) { return state == kTimeWait || state == kFinWait2; }
+
   void compare_one(const Pending& item, std::uint64_t cookie, int round, const Records& diag, const Records& iter,
                    const Records& second_diag) {
     const auto state = item.before.record.state;
@@ -283,12 +300,6 @@ class Play {
     const auto* by_iter = find(iter, cookie);
     const auto* swept = sweeps_->find(cookie);
     const auto where = fmt::format("{}, round {}, {}", batch_.story(), round, item.seen.story);
-    if (state == kClose) {
-      // Not in the tables that the kernel walks, and its close record was the last one.
-      ++report_.in_close;
-      if (first || by_iter || swept) report_.fail("a socket in CLOSE is shown: " + where);
-      return;
-    }
     std::vector<equality::Opinion> opinions;
     std::string missing;
     add(opinions, missing, "inet_diag", first);
@@ -382,10 +393,10 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   states::Random seeds(seed);
   std::size_t batches = 0;
   {
-    const lab::Cgroup cgroup("tcpinfo-test");
+    const lab::Cgroup cgroup("tcpinfo-equal");
     const lab::InCgroup in(cgroup);
     while (report.compared < wanted && report.failures <= kShownFailures) {
-      Play(seeds.seed(), cgroup, report).run();
+      Play(seeds.seed(), batches == 0, cgroup, report).run();
       ++batches;
       if (HasFatalFailure()) break;
     }

@@ -153,12 +153,13 @@ bool accurate_ecn() {
   return has;
 }
 
-Settings Settings::random(Random& random) {
+Settings Settings::random(Random& random, bool all_on) {
   Settings settings;
-  settings.sack = random.chance(0.75);
-  settings.timestamps = random.chance(0.75);
-  settings.window_scaling = random.chance(0.75);
-  settings.ecn = accurate_ecn() ? random.pick({0, 1, 2, 3, 3}) : random.pick({0, 1, 1, 2});
+  settings.sack = all_on || random.chance(0.75);
+  settings.timestamps = all_on || random.chance(0.75);
+  settings.window_scaling = all_on || random.chance(0.75);
+  if (all_on) settings.ecn = accurate_ecn() ? 3 : 1;
+  else settings.ecn = accurate_ecn() ? random.pick({0, 1, 2, 3, 3}) : random.pick({0, 1, 1, 2});
   settings.fastopen = random.pick({0x207, 0x207, 0x3, 0x5});
   settings.early_retrans = random.pick({0, 3});
   settings.recovery = random.pick({0, 1, 1});
@@ -181,10 +182,11 @@ const char* name(Kind kind) {
   return names[static_cast<std::size_t>(kind)];
 }
 
-Batch::Batch(std::uint64_t seed, std::size_t connections, std::function<void()> idle)
+Batch::Batch(std::uint64_t seed, bool all_on, std::size_t connections, std::function<void()> idle)
     : random_(seed),
-      settings_(Settings::random(random_)),
+      settings_(Settings::random(random_, all_on)),
       wanted_(connections),
+      clogged_round_(static_cast<int>(random_.below(kRounds))),
       idle_(std::move(idle)),
       a_("tcpinfo-equal-a"),
       b_("tcpinfo-equal-b"),
@@ -202,8 +204,10 @@ Batch::Batch(std::uint64_t seed, std::size_t connections, std::function<void()> 
     });
     if (settings_.route_rto_min_ms == 0) continue;
     const auto least = fmt::format("{}ms", settings_.route_rto_min_ms);
-    for (const char* network : {"10.77.0.0/24", "fd77::/64"})
-      lab::run_command({"ip", "-n", side->name(), "route", "change", network, "dev", "tun0", "rto_min", least});
+    // The kernel's own routes, with the metric that it gave them.
+    for (const auto& [network, metric] : {std::pair("10.77.0.0/24", "0"), std::pair("fd77::/64", "256")})
+      lab::run_command({"ip", "-n", side->name(), "route", "replace", network, "dev", "tun0", "proto", "kernel", "metric",
+                        metric, "rto_min", least});
   }
   link_.on_segment([this](const lab::Segment& segment) { return decide(segment); });
 }
@@ -319,8 +323,9 @@ void Batch::add_connection(Kind kind) {
       connection.freezes = 1;
       break;
     case Kind::kSmallBuffer:
-      connection.sends[0] = 1;
+      connection.sends[0] = connection.reads[1] = 1;
       connection.largest = 100'000;
+      connection.freezes = 0.7;
       break;
     case Kind::kSynSent:
       forth.black_hole = true;
@@ -512,9 +517,9 @@ void Batch::play(int round) {
     if (connection->ends_in == round) end(*connection);
     freeze(*connection, round);
   }
-  if (random_.chance(0.3)) clog_.emplace(a_, "tun0");
+  if (round == clogged_round_) clog_.emplace(a_, "tun0");
   for (auto& connection : connections_)
-    if (connection->random->chance(0.5)) act(*connection, round);
+    if (connection->kind == Kind::kSmallBuffer || connection->random->chance(0.5)) act(*connection, round);
   // In the first round what was sent last is still on its way; later ones let timers run.
   const std::chrono::milliseconds waits[kRounds]{std::chrono::milliseconds(random_.pick({0, 0, 3})),
                                                  std::chrono::milliseconds(random_.between(50, 350)),

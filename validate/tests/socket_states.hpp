@@ -46,7 +46,7 @@ struct Settings {
   int mtu = 1500;
   int route_rto_min_ms = 0;  // 0: the routes say nothing of it
 
-  static Settings random(Random& random);
+  static Settings random(Random& random, bool all_on);
   std::string text() const;
 };
 
@@ -127,8 +127,9 @@ class Batch {
  public:
   static constexpr int kRounds = 4;
 
-  /// `idle` is called now and then, so that records do not pile up.
-  Batch(std::uint64_t seed, std::size_t connections, std::function<void()> idle);
+  /// `all_on`: with every TCP option that a sysctl may turn off. `idle` is called now and then, so that records do not
+  /// pile up.
+  Batch(std::uint64_t seed, bool all_on, std::size_t connections, std::function<void()> idle);
 
   const lab::Netns& a() const { return a_; }
   const lab::Netns& b() const { return b_; }
@@ -159,6 +160,7 @@ class Batch {
   Random random_;
   Settings settings_;
   std::size_t wanted_;
+  int clogged_round_;
   std::function<void()> idle_;
   lab::Netns a_, b_;
   lab::TunLink link_;
