@@ -24,6 +24,12 @@ const volatile __u32 kernel_hz;
 #define TCP_ECN_SEEN 0x08
 #define TCP_INFINITE_SSTHRESH 0x7fffffff
 
+/* kernel v6.18 include/net/dst.h, include/uapi/linux/rtnetlink.h */
+#define DST_METRICS_READ_ONLY 1UL
+#define DST_METRICS_FLAGS 3UL
+#define RTAX_LOCK 1
+#define RTAX_RTO_MIN 13
+
 /* The presence bits gather in `present`, which the compiler keeps in registers. */
 #define MARK(id) (present[TCPINFO_FIELD_##id / 64] |= 1ULL << (TCPINFO_FIELD_##id % 64))
 
@@ -142,6 +148,34 @@ static __always_inline __u64 chrono_us(const struct tcp_sock *tp, __u32 type, __
 	return tcpinfo_chrono_us(jiffies, kernel_hz);
 }
 
+/* kernel v6.18 net/ipv4/tcp.c tcp_rto_min(): a route that locks its least RTO overrules the socket. In jiffies. */
+static __always_inline __u32 least_rto(const struct inet_connection_sock *icsk, __u32 hz)
+{
+	const struct dst_entry *dst = icsk->icsk_inet.sk.sk_dst_cache;
+	__u32 values[RTAX_RTO_MIN];
+	unsigned long metrics;
+
+	if (!dst)
+		return icsk->icsk_rto_min;
+	metrics = dst->_metrics;
+	/* Routes without metrics of their own, nearly all, share read-only ones, where nothing is set. */
+	if ((metrics & DST_METRICS_FLAGS) == DST_METRICS_READ_ONLY ||
+	    bpf_probe_read_kernel(values, sizeof(values), (const void *)(metrics & ~DST_METRICS_FLAGS)))
+		return icsk->icsk_rto_min;
+	if (!(values[RTAX_LOCK - 1] & (1U << RTAX_RTO_MIN)))
+		return icsk->icsk_rto_min;
+	return tcpinfo_ms_to_jiffies(values[RTAX_RTO_MIN - 1], hz);
+}
+
+/* kernel v6.18 net/ipv4/tcp_output.c tcp_delack_max() */
+static __always_inline __u32 delayed_ack_max(const struct inet_connection_sock *icsk, __u32 hz)
+{
+	__u32 rto_min = least_rto(icsk, hz), delack_max = icsk->icsk_delack_max;
+	__u32 below_rto = (rto_min > 2 ? rto_min : 2) - 1;
+
+	return below_rto < delack_max ? below_rto : delack_max;
+}
+
 /* Fields in units of time that the kernel keeps in jiffies: absent where HZ is not known. */
 static __always_inline void fill_jiffies(struct tcpinfo_record *r, __u64 *present, const struct tcp_sock *tp)
 {
@@ -153,12 +187,10 @@ static __always_inline void fill_jiffies(struct tcpinfo_record *r, __u64 *presen
 
 	if (!hz)
 		return;
-	/* kernel v6.18 net/ipv4/tcp_output.c tcp_delack_max(): capped below the least RTO. A route's rto_min is not seen. */
-	if (bpf_core_field_exists(icsk->icsk_delack_max)) {
-		__u32 rto_min = icsk->icsk_rto_min, delack_max = icsk->icsk_delack_max;
-		__u32 below_rto = (rto_min > 2 ? rto_min : 2) - 1;
+	/* kernel v6.7 bbf80d713fe7 "tcp: derive delack_max from rto_min"; of the same version as total_rto */
+	if (bpf_core_field_exists(tp->total_rto)) {
+		__u32 delack_max = delayed_ack_max(icsk, hz);
 
-		delack_max = below_rto < delack_max ? below_rto : delack_max;
 		ato = ato < delack_max ? ato : delack_max;
 	}
 	PUT(rto, tcpinfo_jiffies_to_us(icsk->icsk_rto, hz));

@@ -73,8 +73,13 @@ struct sock_common {
 	} skc_cookie;
 };
 
+struct dst_entry {
+	unsigned long _metrics; /* a pointer and flags */
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct dst_entry *sk_dst_cache;
 	atomic_t sk_drops;
 	struct {
 		atomic_t rmem_alloc;

@@ -17,6 +17,12 @@ TCPINFO_INLINE __u32 tcpinfo_jiffies_to_ms(__u32 jiffies, __u32 hz)
 	return (__u32)(((__u64)jiffies * 1000 + hz - 1) / hz);
 }
 
+/* kernel v6.18 kernel/time/time.c __msecs_to_jiffies(): rounds up */
+TCPINFO_INLINE __u32 tcpinfo_ms_to_jiffies(__u32 ms, __u32 hz)
+{
+	return (__u32)(((__u64)ms * hz + 999) / 1000);
+}
+
 /* Differences of jiffies wrap at 32 bits: in 64 bits they are wrong as soon as one of the two has wrapped. */
 TCPINFO_INLINE __u32 tcpinfo_jiffies_since(__u32 now, __u32 then)
 {

@@ -57,6 +57,15 @@ TEST(JiffiesToMs, WrapsAsTheKernelDoes) {
   EXPECT_EQ(tcpinfo_jiffies_to_ms(0x40000001, 250), 4U);
 }
 
+TEST(MsToJiffies, IsRoundedUp) {
+  EXPECT_EQ(tcpinfo_ms_to_jiffies(30, 100), 3U);
+  EXPECT_EQ(tcpinfo_ms_to_jiffies(30, 250), 8U);
+  EXPECT_EQ(tcpinfo_ms_to_jiffies(12, 250), 3U);
+  EXPECT_EQ(tcpinfo_ms_to_jiffies(1, 300), 1U);
+  EXPECT_EQ(tcpinfo_ms_to_jiffies(30, 1000), 30U);
+  for (const auto hz : kHz) EXPECT_EQ(tcpinfo_ms_to_jiffies(0, hz), 0U) << hz;
+}
+
 TEST(JiffiesSince, IsRightAcrossTheWrap) {
   EXPECT_EQ(tcpinfo_jiffies_since(105, 100), 5U);
   EXPECT_EQ(tcpinfo_jiffies_since(100, 100), 0U);
