@@ -56,7 +56,7 @@ std::map<Field, std::string> never_filled() {
       {Field::fackets, "no kernel fills it since 4.15"},
       {Field::last_ack_sent, "no kernel fills it"},
       {Field::old_state, "only records of transitions have it"},
-      {Field::generation, "no socket here connects twice"},
+      {Field::cpu, "may always be CPU 0"},
       {Field::skmem_backlog, "packets wait there only while a system call holds the socket, and getsockopt waits for it"},
   };
   const auto add = [&](std::initializer_list<Field> fields, const std::string& reason) {
@@ -85,7 +85,7 @@ std::map<Field, std::string> never_filled() {
 }
 
 struct Report {
-  std::size_t compared = 0, moved = 0, without_descriptor = 0, in_close = 0, fields = 0, bracketed = 0;
+  std::size_t compared = 0, moved = 0, looked_again = 0, without_descriptor = 0, in_close = 0, fields = 0, bracketed = 0;
   std::map<std::string, std::size_t> by_state, by_control, by_source;
   Fields nonzero;
   std::size_t failures = 0;
@@ -200,12 +200,13 @@ class Play {
       const Subject subject{seen.fd, seen.mptcp, netns_cookies_[seen.in_a ? 0 : 1], cgroup_id_};
       pending.push_back({std::move(seen), subject, {}, {}});
     }
-    std::set<std::uint64_t> done;  // cookies
+    done_.clear();
     constexpr int kAttempts = 4;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
       const bool last = attempt + 1 == kAttempts;
       std::this_thread::sleep_for(attempt == 0 ? 2ms : 5ms);  // also what the sweep's interval needs
       sweeps_->drain();
+      begin_ns_ = tcpinfo::boot_time_ns();
       for (auto& item : pending) item.before = equality::ask(item.subject);
       for (auto& watcher : diag_) watcher.read();
       const auto first_diag = merge(diag_);
@@ -215,34 +216,40 @@ class Play {
       for (auto& watcher : diag_) watcher.read();
       const auto second_diag = merge(diag_);
       for (auto& item : pending) item.after = equality::ask(item.subject);
+      end_ns_ = tcpinfo::boot_time_ns();
       if (attempt == 0) compare_from_acks(pending);
+      else report_.looked_again += pending.size();
+      for (const auto* shown : {&iter, &sweeps_->latest()})
+        for (const auto& [cookie, record] : *shown)
+          if (!first_diag.contains(cookie) && !second_diag.contains(cookie))
+            report_.fail(fmt::format("{}, round {}: {} is shown by {} alone", batch_.story(), round,
+                                     fmt::format("{}", Record(record)),
+                                     tcpinfo::name(static_cast<tcpinfo::SourceId>(record.source))));
 
       std::erase_if(pending, [&](Pending& item) {
         const auto cookie = cookie_of(item, first_diag);
-        done.insert(cookie);
+        done_.insert(cookie);
         if (!equality::stands_still(item.before, item.after)) {
           if (last) ++report_.moved;
           return false;
         }
         if (item.before.record.state == kClose)
-          done.erase(check_closed(item, cookie, round, first_diag, iter));
+          done_.erase(check_closed(item, cookie, round, first_diag, iter));
         else
           compare_one(item, cookie, round, first_diag, iter, second_diag);
         return true;
       });
       // Sockets that no descriptor of ours names: closed ones, not accepted ones, TIME_WAIT, half-open.
       for (const auto& [cookie, record] : first_diag) {
-        if (done.contains(cookie)) continue;
+        if (done_.contains(cookie)) continue;
         const auto again = second_diag.find(cookie);
         if (again == second_diag.end() || !equality::stands_still(record, again->second)) {
           if (last) ++report_.moved;
           continue;
         }
-        done.insert(cookie);
+        done_.insert(cookie);
         compare_nameless(record, again->second, round, iter);
       }
-      for (const auto& [cookie, record] : iter)
-        if (!first_diag.contains(cookie) && second_diag.contains(cookie) && last) ++report_.moved;
     }
     for (auto& item : pending) answers_.erase(item.before.record.cookie);
   }
@@ -260,7 +267,7 @@ class Play {
     if (!item.seen.mptcp) return item.before.record.cookie;
     const auto& own = item.before.record;
     for (const auto& [cookie, record] : records)
-      if (record.local_port == own.local_port && record.peer_port == own.peer_port &&
+      if ((record.state == kListen) == item.seen.listening && record.local_port == own.local_port && record.peer_port == own.peer_port &&
           record.netns_cookie == own.netns_cookie && record.family == own.family)
         return cookie;
     return 0;
@@ -311,7 +318,7 @@ class Play {
     }
     const auto* last = find(second_diag, cookie);
     judge(equality::compare(&item.before, &item.after, opinions, last ? *last : *first), opinions, where);
-    if (state != kListen) answers_[cookie] = item.after.record;
+    if (swept) answers_[cookie] = {item.after.record, swept->generation, tcpinfo::boot_time_ns()};
   }
 
   void compare_nameless(const tcpinfo_record& first, const tcpinfo_record& second, int round, const Records& iter) {
@@ -338,6 +345,7 @@ class Play {
     if (Record(record).congestion_control())
       ++report_.by_control[std::string(*Record(record).congestion_control())];
     for (const auto& opinion : opinions) {
+      check_own(opinion, where);
       ++report_.by_source[std::string(opinion.source)];
       report_.nonzero |= equality::nonzero(opinion.record);
     }
@@ -345,6 +353,24 @@ class Play {
     std::string text = fmt::format("{} in {}", where, tcpinfo::state_name(record.state));
     for (const auto& difference : comparison.differences) text += "\n  " + difference;
     report_.fail(text);
+  }
+
+  // What a record says of itself.
+  void check_own(const equality::Opinion& opinion, const std::string& where) {
+    const Record record(opinion.record);
+    const bool swept = opinion.source == "sockops";
+    const auto name = tcpinfo::name(static_cast<tcpinfo::SourceId>(record.source().value_or(0)));
+    if (name != opinion.source || record.event() != TCPINFO_EVENT_SAMPLE || record.old_state() ||
+        record.swept() != (swept ? std::optional<std::uint8_t>(1) : std::nullopt) ||
+        record.generation().has_value() != swept || !record.sequence() ||
+        record.cpu().has_value() != (opinion.source != "inet_diag") || record.cpu().value_or(0) >= std::thread::hardware_concurrency() ||
+        record.time_ns().value_or(0) < begin_ns_ || record.time_ns().value_or(0) > end_ns_)
+      report_.fail(fmt::format("{}: {} says of itself: source {}, event {}, old_state {}, swept {}, generation {}, cpu {}, "
+                               "{} ns after the reading began of {} ns",
+                               where, opinion.source, name, equality::show(opinion.record, Field::event),
+                               equality::show(opinion.record, Field::old_state), equality::show(opinion.record, Field::swept),
+                               equality::show(opinion.record, Field::generation), equality::show(opinion.record, Field::cpu),
+                               record.raw().time_ns - begin_ns_, end_ns_ - begin_ns_));
   }
 
   // Records of round trips measured, since the socket last stood still: inside ACK processing, so between two answers.
@@ -355,8 +381,12 @@ class Play {
       const auto before = answers_.find(record.cookie);
       const auto after = now.find(record.cookie);
       if (before == answers_.end() || after == now.end() || after->second->record.state == kClose) continue;
+      if (record.time_ns < before->second.time_ns) continue;
+      // A socket that connects again starts its counters anew.
+      const auto* swept = sweeps_->find(record.cookie);
+      if (!swept || swept->generation != record.generation || record.generation != before->second.generation) continue;
       ++report_.bracketed;
-      for (const auto& difference : equality::bracket(before->second, record, after->second->record))
+      for (const auto& difference : equality::bracket(before->second.record, record, after->second->record))
         report_.fail(fmt::format("{}, in ACK processing: {}", batch_.story(), difference));
     }
   }
@@ -367,7 +397,15 @@ class Play {
   states::Batch batch_;
   std::vector<Watcher> diag_, iter_;
   std::vector<std::uint64_t> netns_cookies_;
-  Records answers_;  // getsockopt's, of each socket's last still moment
+  std::set<std::uint64_t> done_;  // cookies
+  std::uint64_t begin_ns_ = 0, end_ns_ = 0;  // of the reading under way
+  // What getsockopt said of each socket when it last stood still, and which of its connections that was.
+  struct Earlier {
+    tcpinfo_record record;
+    std::uint32_t generation;
+    std::uint64_t time_ns;
+  };
+  std::map<std::uint64_t, Earlier> answers_;
 };
 
 template <class Counts>
@@ -414,10 +452,10 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
       excuses += fmt::format("  {}: {}\n", row.name, excuse->second);
   }
   fmt::print("{} states compared in {} batches, {:.1f} s: {} fields, {} sockets without a descriptor; {} in CLOSE checked to "
-             "be shown by none; {} moved and not compared; {} records of ACK processing bracketed\n"
+             "be shown by none; {} moved and not compared, {} times looked again; {} records of ACK processing bracketed\n"
              "  by state: {}\n  by congestion control: {}\n  by source: {}\n",
              report.compared, batches, took.count(), report.fields, report.without_descriptor, report.in_close,
-             report.moved, report.bracketed, list(report.by_state), list(report.by_control), list(report.by_source));
+             report.moved, report.looked_again, report.bracketed, list(report.by_state), list(report.by_control), list(report.by_source));
   fmt::print("left out:\n");
   for (const auto& line : equality::exceptions()) fmt::print("  {}\n", line);
   fmt::print("never other than 0, for a reason:\n{}never other than 0, without a reason: {}\n", excuses,

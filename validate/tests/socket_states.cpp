@@ -164,7 +164,7 @@ Settings Settings::random(Random& random, bool all_on) {
   settings.early_retrans = random.pick({0, 3});
   settings.recovery = random.pick({0, 1, 1});
   settings.mtu = random.pick({1500, 1500, 1280, 9000});
-  settings.route_rto_min_ms = random.pick({0, 0, 0, 12, 30, 400});
+  settings.route_rto_min_ms = all_on ? 30 : random.pick({0, 0, 0, 12, 30, 400});
   return settings;
 }
 
@@ -178,7 +178,7 @@ const char* name(Kind kind) {
   static constexpr std::array<const char*, kKinds> names{
       "ordinary",  "lossy",     "reordered", "duplicated",     "marked", "recovered", "black hole", "closed window",
       "keepalive", "smallbuf",  "paced",     "corked",         "tfo",    "tfo lost",  "mptcp",      "syn sent",
-      "half open", "waiting",   "half closed", "closing",      "closed", "reset",     "loopback"};
+      "half open", "waiting",   "half closed", "closing",      "closed", "reset",     "reconnected", "loopback"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -250,7 +250,7 @@ void Batch::open() {
   pump(3ms);
   for (auto& connection : connections_)
     for (auto& end : connection->ends)
-      if (end.socket.fd() >= 0 && connection->random->chance(0.4))
+      if (end.socket.fd() >= 0 && connection->kind != Kind::kSmallBuffer && connection->random->chance(0.4))
         set_some_option(end.socket.fd(), *connection->random, connection->story);
 }
 
@@ -325,7 +325,8 @@ void Batch::add_connection(Kind kind) {
     case Kind::kSmallBuffer:
       connection.sends[0] = connection.reads[1] = 1;
       connection.largest = 100'000;
-      connection.freezes = 0.7;
+      connection.freezes = 1;
+      forth = back = {};
       break;
     case Kind::kSynSent:
       forth.black_hole = true;
@@ -340,6 +341,7 @@ void Batch::add_connection(Kind kind) {
     case Kind::kClosing:
     case Kind::kClosed:
     case Kind::kReset:
+    case Kind::kReconnected:
       connection.ends_in = static_cast<int>(random.between(0, 3));
       break;
     default:
@@ -373,10 +375,12 @@ void Batch::add_connection(Kind kind) {
   if (kind == Kind::kSmallBuffer) set<int>(fd, SOL_SOCKET, SO_SNDBUF, 2304, "sndbuf", story);
   if (kind == Kind::kPaced) set_pacing(fd, random, story);
   if (kind == Kind::kCorked) set<int>(fd, IPPROTO_TCP, TCP_CORK, 1, "cork", story);
-  if (random.chance(0.3)) set<int>(fd, IPPROTO_TCP, TCP_MAXSEG, random.pick({88, 536, 1000, 1400}), "mss", story);
+  // Limited by the send buffer is who is limited by nothing else.
+  const bool plain = kind == Kind::kSmallBuffer;
+  if (!plain && random.chance(0.3)) set<int>(fd, IPPROTO_TCP, TCP_MAXSEG, random.pick({88, 536, 1000, 1400}), "mss", story);
   if (random.chance(0.2)) set<int>(fd, SOL_SOCKET, SO_RCVBUF, random.pick({1152, 5000, 4'000'000}), "rcvbuf", story);
   if (random.chance(0.5)) set_congestion_control(fd, random, story);
-  if (random.chance(0.2)) set_some_option(fd, random, story);
+  if (!plain && random.chance(0.2)) set_some_option(fd, random, story);
 
   const auto address = endpoint(connection.ip, false, connection.loopback ? 1 : 2, listener.socket.local_port());
   if (connection.fast_open) {
@@ -438,7 +442,7 @@ void Batch::act(Connection& connection, int round) {
       const auto got = ::recv(fd, buffer.data(), buffer.size(), 0);
       if (got > 0) connection.story += fmt::format(" {}read {}", i == 0 ? 'c' : 's', got);
     }
-    if (random.chance(0.03)) set_some_option(fd, random, connection.story);
+    if (connection.kind != Kind::kSmallBuffer && random.chance(0.03)) set_some_option(fd, random, connection.story);
   }
 }
 
@@ -462,13 +466,34 @@ void Batch::end(Connection& connection) {
       connection.story += " aborted";
       if (connection.ends[i].socket.fd() >= 0) connection.ends[i].socket.abort();
       break;
+    case Kind::kReconnected:
+      reconnect(connection);
+      break;
     default:
       shut(i, random.pick({SHUT_WR, SHUT_WR, SHUT_RD, SHUT_RDWR}));
       if (random.chance(0.4)) {
         pump(1ms);
         shut(1 - i, SHUT_WR);
+        if (random.chance(0.6))  // stays in LAST_ACK
+          for (auto& path : connection.paths) path.black_hole = connection.frozen = true;
       }
   }
+}
+
+// The same socket, another connection.
+void Batch::reconnect(Connection& connection) {
+  const int fd = connection.ends[0].socket.fd();
+  const sockaddr nobody{AF_UNSPEC, {}};
+  if (::connect(fd, &nobody, sizeof(nobody)) != 0) return;
+  connection.story += " reconnected";
+  by_port_.erase(connection.port);
+  connection.ends[1].socket.close();
+  for (auto& path : connection.paths) path = {};
+  const auto address = endpoint(connection.ip, false, 2, listeners_[connection.listener].socket.local_port());
+  if (::connect(fd, address.get(), address.length) != 0 && errno != EINPROGRESS) return;
+  connection.port = connection.ends[0].socket.local_port();
+  by_port_[connection.port] = &connection;
+  pump(1ms);
 }
 
 void Batch::freeze(Connection& connection, int round) {

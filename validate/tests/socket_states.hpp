@@ -77,6 +77,7 @@ enum class Kind : std::uint8_t {
   kClosing,       ///< both ends close at once
   kClosed,        ///< one end's descriptor is gone
   kReset,
+  kReconnected,  ///< disconnected, and the same socket connected again
   kLoopback,
 };
 inline constexpr std::size_t kKinds = static_cast<std::size_t>(Kind::kLoopback) + 1;
@@ -153,6 +154,7 @@ class Batch {
   void accept_all();
   void act(Connection& connection, int round);
   void end(Connection& connection);
+  void reconnect(Connection& connection);
   void freeze(Connection& connection, int round);
   void pump(std::chrono::microseconds time);
   lab::Fate decide(const lab::Segment& segment);
