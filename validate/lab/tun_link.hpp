@@ -33,10 +33,10 @@ enum class Fate : std::uint8_t {
   kTwice,  ///< delivered twice
 };
 
-/// A link between two namespaces of which every packet passes through the caller's hands: two TUN devices, tun0 in each,
-/// 10.77.0.1/24 and fd77::1/64 in `a`, 10.77.0.2 and fd77::2 in `b`. Nothing moves but inside pump(): while the caller
-/// does not pump, packets wait in the devices. No thread, no offloads: what the decision sees is what goes over the link.
-/// The devices go with the object. Throws tcpinfo::Error.
+/// A link between two namespaces of which every packet passes through the caller's hands: two TUN devices, tun0 in
+/// each, 10.77.0.1/24 and fd77::1/64 in `a`, 10.77.0.2 and fd77::2 in `b`. Nothing moves but inside pump(): while the
+/// caller does not pump, packets wait in the devices. No thread, no offloads: what the decision sees is what goes over
+/// the link. The devices go with the object. Throws tcpinfo::Error.
 class TunLink {
  public:
   using Decide = std::function<Fate(const Segment&)>;

@@ -115,10 +115,10 @@ void ask_congestion_control(const Subject& subject, Answer& answer, Writer& writ
   socklen_t length = sizeof(name);
   if (getsockopt(subject.fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) != 0) return;
   writer.put(Field::congestion_control, answer.record.congestion_control, name);
-  for (const auto field : {Field::bbr_bw, Field::bbr_min_rtt, Field::bbr_pacing_gain, Field::bbr_cwnd_gain,
-                           Field::vegas_enabled, Field::vegas_rttcnt, Field::vegas_rtt, Field::vegas_minrtt,
-                           Field::dctcp_enabled, Field::dctcp_ce_state, Field::dctcp_alpha, Field::dctcp_ab_ecn,
-                           Field::dctcp_ab_tot})
+  for (const auto field :
+       {Field::bbr_bw, Field::bbr_min_rtt, Field::bbr_pacing_gain, Field::bbr_cwnd_gain, Field::vegas_enabled,
+        Field::vegas_rttcnt, Field::vegas_rtt, Field::vegas_minrtt, Field::dctcp_enabled, Field::dctcp_ce_state,
+        Field::dctcp_alpha, Field::dctcp_ab_ecn, Field::dctcp_ab_tot})
     writer.leave_out(field);
   if (answer.record.state == kListen) return;
   tcp_cc_info info{};
@@ -181,7 +181,8 @@ void ask_socket(const Subject& subject, Answer& answer, Writer& writer) {
       writer.leave_out(Field::ulp);
   }
   int is_mptcp = 0;
-  if (get(subject.fd, IPPROTO_TCP, TCP_IS_MPTCP, is_mptcp)) writer.put(Field::is_mptcp, static_cast<unsigned>(is_mptcp));
+  if (get(subject.fd, IPPROTO_TCP, TCP_IS_MPTCP, is_mptcp))
+    writer.put(Field::is_mptcp, static_cast<unsigned>(is_mptcp));
 }
 
 struct Exception {
@@ -193,7 +194,8 @@ struct Exception {
 
 // kernel v6.18 net/ipv4/inet_diag.c inet_sk_diag_fill(): asked of sockets in states below TIME_WAIT only
 bool is_beyond_time_wait(const tcpinfo_record& record) { return record.state > 6; }
-constexpr const char* kNoControlState = "netlink gives it in the states before TIME_WAIT only, not in CLOSE_WAIT, LAST_ACK, CLOSING";
+constexpr const char* kNoControlState =
+    "netlink gives it in the states before TIME_WAIT only, not in CLOSE_WAIT, LAST_ACK, CLOSING";
 
 constexpr std::array kExceptions{
     Exception{"inet_diag", Field::is_mptcp, [](const tcpinfo_record& record) { return !record.is_mptcp; },

@@ -61,8 +61,8 @@ std::vector<std::string> exceptions();
 bool stands_still(const tcpinfo_record& before, const tcpinfo_record& after);
 bool stands_still(const Answer& before, const Answer& after);
 
-/// What differs, one line a field with the values of all; empty: all agree. With `before` and `after` the kernel's answer
-/// decides where it speaks; elsewhere the first opinion does, and of clocks `first_after`, its second reading.
+/// What differs, one line a field with the values of all; empty: all agree. With `before` and `after` the kernel's
+/// answer decides where it speaks; elsewhere the first opinion does, and of clocks `first_after`, its second reading.
 struct Comparison {
   std::vector<std::string> differences;
   std::size_t fields = 0;  ///< present and compared

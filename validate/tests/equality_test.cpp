@@ -57,7 +57,8 @@ std::map<Field, std::string> never_filled() {
       {Field::last_ack_sent, "no kernel fills it"},
       {Field::old_state, "only records of transitions have it"},
       {Field::cpu, "may always be CPU 0"},
-      {Field::skmem_backlog, "packets wait there only while a system call holds the socket, and getsockopt waits for it"},
+      {Field::skmem_backlog,
+       "packets wait there only while a system call holds the socket, and getsockopt waits for it"},
   };
   const auto add = [&](std::initializer_list<Field> fields, const std::string& reason) {
     for (const auto field : fields) list.emplace(field, reason);
@@ -85,7 +86,8 @@ std::map<Field, std::string> never_filled() {
 }
 
 struct Report {
-  std::size_t compared = 0, moved = 0, looked_again = 0, without_descriptor = 0, in_close = 0, fields = 0, bracketed = 0;
+  std::size_t compared = 0, moved = 0, looked_again = 0, without_descriptor = 0, in_close = 0, fields = 0,
+              bracketed = 0;
   std::map<std::string, std::size_t> by_state, by_control, by_source;
   Fields nonzero;
   std::size_t failures = 0;
@@ -113,7 +115,8 @@ class Watcher {
     ADD_FAILURE() << name_ << ": the pass does not end";
   }
   void tick() {
-    const auto error = source_->tick(std::max(Source::Clock::now(), source_->next_deadline().value_or(Source::Clock::now())));
+    const auto error =
+        source_->tick(std::max(Source::Clock::now(), source_->next_deadline().value_or(Source::Clock::now())));
     EXPECT_FALSE(error) << name_ << ": " << error.message();
   }
   void drain() {
@@ -217,8 +220,10 @@ class Play {
       const auto second_diag = merge(diag_);
       for (auto& item : pending) item.after = equality::ask(item.subject);
       end_ns_ = tcpinfo::boot_time_ns();
-      if (attempt == 0) compare_from_acks(pending);
-      else report_.looked_again += pending.size();
+      if (attempt == 0)
+        compare_from_acks(pending);
+      else
+        report_.looked_again += pending.size();
       for (const auto* shown : {&iter, &sweeps_->latest()})
         for (const auto& [cookie, record] : *shown)
           if (!first_diag.contains(cookie) && !second_diag.contains(cookie))
@@ -267,8 +272,8 @@ class Play {
     if (!item.seen.mptcp) return item.before.record.cookie;
     const auto& own = item.before.record;
     for (const auto& [cookie, record] : records)
-      if ((record.state == kListen) == item.seen.listening && record.local_port == own.local_port && record.peer_port == own.peer_port &&
-          record.netns_cookie == own.netns_cookie && record.family == own.family)
+      if ((record.state == kListen) == item.seen.listening && record.local_port == own.local_port &&
+          record.peer_port == own.peer_port && record.netns_cookie == own.netns_cookie && record.family == own.family)
         return cookie;
     return 0;
   }
@@ -286,8 +291,9 @@ class Play {
     return found == records.end() ? nullptr : &found->second;
   }
 
-  // A socket in CLOSE is in none of the tables that the kernel walks, and its close record was the last one. In its place
-  // there may be what the kernel keeps of it in TIME_WAIT, with the same cookie, to be compared as a socket of its own.
+  // A socket in CLOSE is in none of the tables that the kernel walks, and its close record was the last one. In its
+  // place there may be what the kernel keeps of it in TIME_WAIT, with the same cookie, to be compared as a socket of
+  // its own.
   std::uint64_t check_closed(const Pending& item, std::uint64_t cookie, int round, const Records& diag,
                              const Records& iter) {
     ++report_.in_close;
@@ -342,8 +348,7 @@ class Play {
     ++report_.compared;
     report_.fields += comparison.fields;
     ++report_.by_state[std::string(tcpinfo::state_name(record.state))];
-    if (Record(record).congestion_control())
-      ++report_.by_control[std::string(*Record(record).congestion_control())];
+    if (Record(record).congestion_control()) ++report_.by_control[std::string(*Record(record).congestion_control())];
     for (const auto& opinion : opinions) {
       check_own(opinion, where);
       ++report_.by_source[std::string(opinion.source)];
@@ -363,14 +368,16 @@ class Play {
     if (name != opinion.source || record.event() != TCPINFO_EVENT_SAMPLE || record.old_state() ||
         record.swept() != (swept ? std::optional<std::uint8_t>(1) : std::nullopt) ||
         record.generation().has_value() != swept || !record.sequence() ||
-        record.cpu().has_value() != (opinion.source != "inet_diag") || record.cpu().value_or(0) >= std::thread::hardware_concurrency() ||
-        record.time_ns().value_or(0) < begin_ns_ || record.time_ns().value_or(0) > end_ns_)
-      report_.fail(fmt::format("{}: {} says of itself: source {}, event {}, old_state {}, swept {}, generation {}, cpu {}, "
-                               "{} ns after the reading began of {} ns",
-                               where, opinion.source, name, equality::show(opinion.record, Field::event),
-                               equality::show(opinion.record, Field::old_state), equality::show(opinion.record, Field::swept),
-                               equality::show(opinion.record, Field::generation), equality::show(opinion.record, Field::cpu),
-                               record.raw().time_ns - begin_ns_, end_ns_ - begin_ns_));
+        record.cpu().has_value() != (opinion.source != "inet_diag") ||
+        record.cpu().value_or(0) >= std::thread::hardware_concurrency() || record.time_ns().value_or(0) < begin_ns_ ||
+        record.time_ns().value_or(0) > end_ns_)
+      report_.fail(
+          fmt::format("{}: {} says of itself: source {}, event {}, old_state {}, swept {}, generation {}, cpu {}, "
+                      "{} ns after the reading began of {} ns",
+                      where, opinion.source, name, equality::show(opinion.record, Field::event),
+                      equality::show(opinion.record, Field::old_state), equality::show(opinion.record, Field::swept),
+                      equality::show(opinion.record, Field::generation), equality::show(opinion.record, Field::cpu),
+                      record.raw().time_ns - begin_ns_, end_ns_ - begin_ns_));
   }
 
   // Records of round trips measured, since the socket last stood still: inside ACK processing, so between two answers.
@@ -397,7 +404,7 @@ class Play {
   states::Batch batch_;
   std::vector<Watcher> diag_, iter_;
   std::vector<std::uint64_t> netns_cookies_;
-  std::set<std::uint64_t> done_;  // cookies
+  std::set<std::uint64_t> done_;             // cookies
   std::uint64_t begin_ns_ = 0, end_ns_ = 0;  // of the reading under way
   // What getsockopt said of each socket when it last stood still, and which of its connections that was.
   struct Earlier {
@@ -451,11 +458,12 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
     else
       excuses += fmt::format("  {}: {}\n", row.name, excuse->second);
   }
-  fmt::print("{} states compared in {} batches, {:.1f} s: {} fields, {} sockets without a descriptor; {} in CLOSE checked to "
-             "be shown by none; {} moved and not compared, {} times looked again; {} records of ACK processing bracketed\n"
-             "  by state: {}\n  by congestion control: {}\n  by source: {}\n",
-             report.compared, batches, took.count(), report.fields, report.without_descriptor, report.in_close,
-             report.moved, report.looked_again, report.bracketed, list(report.by_state), list(report.by_control), list(report.by_source));
+  fmt::print(
+      "{} states compared in {} batches, {:.1f} s: {} fields, {} sockets without a descriptor; {} in CLOSE checked to "
+      "be shown by none; {} moved and not compared, {} times looked again; {} records of ACK processing bracketed\n"
+      "  by state: {}\n  by congestion control: {}\n  by source: {}\n",
+      report.compared, batches, took.count(), report.fields, report.without_descriptor, report.in_close, report.moved,
+      report.looked_again, report.bracketed, list(report.by_state), list(report.by_control), list(report.by_source));
   fmt::print("left out:\n");
   for (const auto& line : equality::exceptions()) fmt::print("  {}\n", line);
   fmt::print("never other than 0, for a reason:\n{}never other than 0, without a reason: {}\n", excuses,

@@ -65,23 +65,40 @@ void set_some_option(int fd, Random& random, std::string& story) {
     set<int>(fd, level, option, random.pick(values), name, story);
   };
   switch (random.below(18)) {
-    case 0: return number(IPPROTO_TCP, TCP_NODELAY, "nodelay", {0, 1});
-    case 1: return number(IPPROTO_TCP, TCP_CORK, "cork", {0, 1});
-    case 2: return number(IPPROTO_TCP, TCP_QUICKACK, "quickack", {0, 1});
-    case 3: return number(SOL_SOCKET, SO_SNDBUF, "sndbuf", {2304, 10'000, 100'000, 2'000'000});
-    case 4: return number(SOL_SOCKET, SO_RCVBUF, "rcvbuf", {1152, 4000, 30'000, 1'000'000});
-    case 5: return number(IPPROTO_TCP, TCP_NOTSENT_LOWAT, "notsent_lowat", {1, 5000, 200'000});
-    case 6: return number(IPPROTO_IP, IP_TOS, "tos", {0, 0x10, 0x28, 0xb8, 0xfc});
-    case 7: return number(IPPROTO_IPV6, IPV6_TCLASS, "tclass", {0, 0x28, 0xb8});
-    case 8: return number(IPPROTO_TCP, TCP_USER_TIMEOUT, "user_timeout", {300, 1500, 20'000});
-    case 9: return set_pacing(fd, random, story);
-    case 10: return set_congestion_control(fd, random, story);
-    case 11: return number(IPPROTO_TCP, TCP_WINDOW_CLAMP, "window_clamp", {1000, 10'000, 200'000});
-    case 12: return number(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, "thin", {0, 1});
-    case 13: return number(IPPROTO_TCP, kRtoMinUs, "rto_min_us", {8'000, 40'000, 100'000, 500'000});
-    case 14: return number(IPPROTO_TCP, kDelackMaxUs, "delack_max_us", {4'000, 20'000, 100'000});
-    case 15: return number(IPPROTO_TCP, kRtoMaxMs, "rto_max_ms", {1000, 5000, 60'000});
-    case 16: return number(SOL_SOCKET, kTxRehash, "txrehash", {0, 1});
+    case 0:
+      return number(IPPROTO_TCP, TCP_NODELAY, "nodelay", {0, 1});
+    case 1:
+      return number(IPPROTO_TCP, TCP_CORK, "cork", {0, 1});
+    case 2:
+      return number(IPPROTO_TCP, TCP_QUICKACK, "quickack", {0, 1});
+    case 3:
+      return number(SOL_SOCKET, SO_SNDBUF, "sndbuf", {2304, 10'000, 100'000, 2'000'000});
+    case 4:
+      return number(SOL_SOCKET, SO_RCVBUF, "rcvbuf", {1152, 4000, 30'000, 1'000'000});
+    case 5:
+      return number(IPPROTO_TCP, TCP_NOTSENT_LOWAT, "notsent_lowat", {1, 5000, 200'000});
+    case 6:
+      return number(IPPROTO_IP, IP_TOS, "tos", {0, 0x10, 0x28, 0xb8, 0xfc});
+    case 7:
+      return number(IPPROTO_IPV6, IPV6_TCLASS, "tclass", {0, 0x28, 0xb8});
+    case 8:
+      return number(IPPROTO_TCP, TCP_USER_TIMEOUT, "user_timeout", {300, 1500, 20'000});
+    case 9:
+      return set_pacing(fd, random, story);
+    case 10:
+      return set_congestion_control(fd, random, story);
+    case 11:
+      return number(IPPROTO_TCP, TCP_WINDOW_CLAMP, "window_clamp", {1000, 10'000, 200'000});
+    case 12:
+      return number(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, "thin", {0, 1});
+    case 13:
+      return number(IPPROTO_TCP, kRtoMinUs, "rto_min_us", {8'000, 40'000, 100'000, 500'000});
+    case 14:
+      return number(IPPROTO_TCP, kDelackMaxUs, "delack_max_us", {4'000, 20'000, 100'000});
+    case 15:
+      return number(IPPROTO_TCP, kRtoMaxMs, "rto_max_ms", {1000, 5000, 60'000});
+    case 16:
+      return number(SOL_SOCKET, kTxRehash, "txrehash", {0, 1});
     default: {
       // Lets everything pass; its memory is the socket's.
       sock_filter pass = BPF_STMT(BPF_RET | BPF_K, 0xffffffff);
@@ -113,8 +130,8 @@ lab::Endpoint endpoint(Ip ip, bool loopback, int host, std::uint16_t port) {
 
 lab::Socket make_socket(Ip ip, bool mptcp) {
   const int family = ip == Ip::kV4 ? AF_INET : AF_INET6;
-  return lab::Socket(lab::check(
-      ::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, mptcp ? IPPROTO_MPTCP : 0), "socket"));
+  return lab::Socket(
+      lab::check(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, mptcp ? IPPROTO_MPTCP : 0), "socket"));
 }
 
 bool has_mptcp() {
@@ -158,8 +175,10 @@ Settings Settings::random(Random& random, bool all_on) {
   settings.sack = all_on || random.chance(0.75);
   settings.timestamps = all_on || random.chance(0.75);
   settings.window_scaling = all_on || random.chance(0.75);
-  if (all_on) settings.ecn = accurate_ecn() ? 3 : 1;
-  else settings.ecn = accurate_ecn() ? random.pick({0, 1, 2, 3, 3}) : random.pick({0, 1, 1, 2});
+  if (all_on)
+    settings.ecn = accurate_ecn() ? 3 : 1;
+  else
+    settings.ecn = accurate_ecn() ? random.pick({0, 1, 2, 3, 3}) : random.pick({0, 1, 1, 2});
   settings.fastopen = random.pick({0x207, 0x207, 0x3, 0x5});
   settings.early_retrans = random.pick({0, 3});
   settings.recovery = random.pick({0, 1, 1});
@@ -169,16 +188,17 @@ Settings Settings::random(Random& random, bool all_on) {
 }
 
 std::string Settings::text() const {
-  return fmt::format("sack={} timestamps={} window_scaling={} ecn={} fastopen={:#x} early_retrans={} recovery={} mtu={} "
-                     "route_rto_min={}ms",
-                     sack, timestamps, window_scaling, ecn, fastopen, early_retrans, recovery, mtu, route_rto_min_ms);
+  return fmt::format(
+      "sack={} timestamps={} window_scaling={} ecn={} fastopen={:#x} early_retrans={} recovery={} mtu={} "
+      "route_rto_min={}ms",
+      sack, timestamps, window_scaling, ecn, fastopen, early_retrans, recovery, mtu, route_rto_min_ms);
 }
 
 const char* name(Kind kind) {
   static constexpr std::array<const char*, kKinds> names{
-      "ordinary",  "lossy",     "reordered", "duplicated",     "marked", "recovered", "black hole", "closed window",
-      "keepalive", "smallbuf",  "paced",     "corked",         "tfo",    "tfo lost",  "mptcp",      "syn sent",
-      "half open", "waiting",   "half closed", "closing",      "closed", "reset",     "reconnected", "loopback"};
+      "ordinary",  "lossy",    "reordered",   "duplicated", "marked", "recovered", "black hole",  "closed window",
+      "keepalive", "smallbuf", "paced",       "corked",     "tfo",    "tfo lost",  "mptcp",       "syn sent",
+      "half open", "waiting",  "half closed", "closing",    "closed", "reset",     "reconnected", "loopback"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -206,8 +226,8 @@ Batch::Batch(std::uint64_t seed, bool all_on, std::size_t connections, std::func
     const auto least = fmt::format("{}ms", settings_.route_rto_min_ms);
     // The kernel's own routes, with the metric that it gave them.
     for (const auto& [network, metric] : {std::pair("10.77.0.0/24", "0"), std::pair("fd77::/64", "256")})
-      lab::run_command({"ip", "-n", side->name(), "route", "replace", network, "dev", "tun0", "proto", "kernel", "metric",
-                        metric, "rto_min", least});
+      lab::run_command({"ip", "-n", side->name(), "route", "replace", network, "dev", "tun0", "proto", "kernel",
+                        "metric", metric, "rto_min", least});
   }
   link_.on_segment([this](const lab::Segment& segment) { return decide(segment); });
 }
@@ -226,7 +246,8 @@ void Batch::add_listener(Ip ip, bool in_a, bool fast_open, bool mptcp, bool wait
   lab::check(::bind(fd, address.get(), address.length), "bind");
   const int backlog = waits ? static_cast<int>(random_.between(1, 6)) : 500;
   lab::check(::listen(fd, backlog), "listen");
-  listener.story += fmt::format(" {} backlog={}{}{}", lab::name(ip), backlog, mptcp ? " mptcp" : "", in_a ? "" : " in b");
+  listener.story +=
+      fmt::format(" {} backlog={}{}{}", lab::name(ip), backlog, mptcp ? " mptcp" : "", in_a ? "" : " in b");
   listeners_.push_back(std::move(listener));
 }
 
@@ -352,8 +373,8 @@ void Batch::add_connection(Kind kind) {
   for (std::size_t i = 0; i < listeners_.size(); ++i) {
     const auto& listener = listeners_[i];
     // A fast open that the server does not know is a state of its own.
-    const bool fits_fast_open = kind == Kind::kFastOpen ? !listener.waits && !listener.mptcp
-                                                        : listener.fast_open == connection.fast_open;
+    const bool fits_fast_open =
+        kind == Kind::kFastOpen ? !listener.waits && !listener.mptcp : listener.fast_open == connection.fast_open;
     if (listener.ip == connection.ip && listener.in_a == connection.loopback && fits_fast_open &&
         listener.mptcp == connection.mptcp && listener.waits == connection.accepted_never)
       fitting.push_back(i);
@@ -377,15 +398,16 @@ void Batch::add_connection(Kind kind) {
   if (kind == Kind::kCorked) set<int>(fd, IPPROTO_TCP, TCP_CORK, 1, "cork", story);
   // Limited by the send buffer is who is limited by nothing else.
   const bool plain = kind == Kind::kSmallBuffer;
-  if (!plain && random.chance(0.3)) set<int>(fd, IPPROTO_TCP, TCP_MAXSEG, random.pick({88, 536, 1000, 1400}), "mss", story);
+  if (!plain && random.chance(0.3))
+    set<int>(fd, IPPROTO_TCP, TCP_MAXSEG, random.pick({88, 536, 1000, 1400}), "mss", story);
   if (random.chance(0.2)) set<int>(fd, SOL_SOCKET, SO_RCVBUF, random.pick({1152, 5000, 4'000'000}), "rcvbuf", story);
   if (random.chance(0.5)) set_congestion_control(fd, random, story);
   if (!plain && random.chance(0.2)) set_some_option(fd, random, story);
 
   const auto address = endpoint(connection.ip, false, connection.loopback ? 1 : 2, listener.socket.local_port());
   if (connection.fast_open) {
-    const auto sent = ::sendto(fd, payload().data(), random.pick<std::size_t>({1, 300, 1000}), MSG_FASTOPEN | MSG_NOSIGNAL,
-                               address.get(), address.length);
+    const auto sent = ::sendto(fd, payload().data(), random.pick<std::size_t>({1, 300, 1000}),
+                               MSG_FASTOPEN | MSG_NOSIGNAL, address.get(), address.length);
     story += fmt::format(" tfo={}", sent);
     if (random.chance(0.3)) forth.only_syn = true;  // stays in SYN_RECV, with data
   } else if (::connect(fd, address.get(), address.length) != 0 && errno != EINPROGRESS) {
@@ -504,7 +526,8 @@ void Batch::freeze(Connection& connection, int round) {
   const bool recovers = connection.kind == Kind::kRecovered && round >= 2;
   if (connection.kind == Kind::kClosedWindow ? round < 2 : recovers || !random.chance(connection.freezes)) return;
   connection.frozen = true;
-  const auto which = connection.kind == Kind::kKeepAlive || connection.kind == Kind::kClosedWindow ? 2 : random.below(3);
+  const auto which =
+      connection.kind == Kind::kKeepAlive || connection.kind == Kind::kClosedWindow ? 2 : random.below(3);
   forth.black_hole = which != 0;
   back.black_hole = which != 1;
   connection.story += fmt::format(" frozen{}", which);

@@ -28,9 +28,13 @@ class Random {
   std::uint64_t between(std::uint64_t low, std::uint64_t high) { return low + below(high - low + 1); }
   bool chance(double probability) { return static_cast<double>(engine_() >> 11) * 0x1p-53 < probability; }
   template <class T>
-  const T& pick(std::span<const T> choices) { return choices[below(choices.size())]; }
+  const T& pick(std::span<const T> choices) {
+    return choices[below(choices.size())];
+  }
   template <class T>
-  T pick(std::initializer_list<T> choices) { return *(choices.begin() + below(choices.size())); }
+  T pick(std::initializer_list<T> choices) {
+    return *(choices.begin() + below(choices.size()));
+  }
   std::uint64_t seed() { return engine_(); }
 
  private:
@@ -56,7 +60,7 @@ bool accurate_ecn();
 /// How a connection begins, lives and ends; each kind makes something sure that chance alone seldom gives.
 enum class Kind : std::uint8_t {
   kOrdinary,
-  kLossy,         ///< segments lost both ways
+  kLossy,  ///< segments lost both ways
   kReordered,
   kDuplicated,
   kMarked,        ///< congestion experienced, where ECN is on
@@ -64,18 +68,18 @@ enum class Kind : std::uint8_t {
   kBlackHole,     ///< nothing gets through any more
   kClosedWindow,  ///< the receiver does not read; probes
   kKeepAlive,
-  kSmallBuffer,   ///< limited by the send buffer
+  kSmallBuffer,  ///< limited by the send buffer
   kPaced,
   kCorked,
   kFastOpen,
   kFastOpenLost,  ///< the SYN with the data is lost
   kMptcp,
   kSynSent,
-  kHalfOpen,      ///< the handshake's last ACK is lost
-  kWaiting,       ///< not accepted
+  kHalfOpen,  ///< the handshake's last ACK is lost
+  kWaiting,   ///< not accepted
   kHalfClosed,
-  kClosing,       ///< both ends close at once
-  kClosed,        ///< one end's descriptor is gone
+  kClosing,  ///< both ends close at once
+  kClosed,   ///< one end's descriptor is gone
   kReset,
   kReconnected,  ///< disconnected, and the same socket connected again
   kLoopback,
@@ -102,11 +106,11 @@ struct Connection {
   bool fast_open = false, mptcp = false, loopback = false, accepted_never = false;
   std::uint16_t port = 0;  ///< of the client: the connection's name on the link
   std::size_t listener = 0;
-  std::array<End, 2> ends;  ///< client, server
+  std::array<End, 2> ends;    ///< client, server
   std::array<Path, 2> paths;  ///< from the client, from the server
   std::array<double, 2> sends{}, reads{};
   std::size_t largest = 0;
-  double freezes = 0;       ///< chance that the link turns into a black hole before a reading
+  double freezes = 0;  ///< chance that the link turns into a black hole before a reading
   bool frozen = false;
   std::optional<int> ends_in;  ///< the round in which it is closed, half or whole
   std::string story;
