@@ -344,6 +344,12 @@ std::vector<std::string> bracket(const tcpinfo_record& before, const tcpinfo_rec
                                  const tcpinfo_record& after) {
   std::vector<std::string> differences;
   for (const auto& row : tcpinfo::fields()) {
+    // Who it is about does not change; the congestion control may.
+    if (row.kind == tcpinfo::Kind::identity && treatment(row.field) == Treatment::kEqual && row.field != Field::state &&
+        row.field != Field::congestion_control && Record(before).has(row.field) &&
+        show(record, row.field) != show(before, row.field))
+      differences.push_back(std::string(row.name) + ": " + show(record, row.field) + " is not " +
+                            show(before, row.field));
     // total_rto_time goes back when one timeout follows another before the recovery from it is over: the kernel then
     // forgets when the first one began (kernel v6.18 net/ipv4/tcp_timer.c tcp_update_rto_stats()).
     if (row.kind != tcpinfo::Kind::counter || row.field == Field::total_rto_time) continue;

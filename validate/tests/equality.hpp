@@ -70,7 +70,8 @@ struct Comparison {
 Comparison compare(const Answer* before, const Answer* after, const std::vector<Opinion>& opinions,
                    const tcpinfo_record& first_after);
 
-/// The counters of a record from inside ACK processing lie between those of two still moments around it.
+/// What differs for a record from inside ACK processing: its counters lie between those of two still moments around it,
+/// and it is about the same connection.
 std::vector<std::string> bracket(const tcpinfo_record& before, const tcpinfo_record& record,
                                  const tcpinfo_record& after);
 

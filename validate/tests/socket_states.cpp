@@ -64,7 +64,7 @@ void set_some_option(int fd, Random& random, std::string& story) {
   const auto number = [&](int level, int option, std::string_view name, std::initializer_list<int> values) {
     set<int>(fd, level, option, random.pick(values), name, story);
   };
-  switch (random.below(18)) {
+  switch (random.below(19)) {
     case 0:
       return number(IPPROTO_TCP, TCP_NODELAY, "nodelay", {0, 1});
     case 1:
@@ -99,6 +99,9 @@ void set_some_option(int fd, Random& random, std::string& story) {
       return number(IPPROTO_TCP, kRtoMaxMs, "rto_max_ms", {1000, 5000, 60'000});
     case 16:
       return number(SOL_SOCKET, kTxRehash, "txrehash", {0, 1});
+    case 17:  // where the kernel has it; without keys everything passes as it is
+      if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) == 0) story += " tls";
+      return;
     default: {
       // Lets everything pass; its memory is the socket's.
       sock_filter pass = BPF_STMT(BPF_RET | BPF_K, 0xffffffff);
