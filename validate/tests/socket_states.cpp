@@ -199,9 +199,10 @@ std::string Settings::text() const {
 
 const char* name(Kind kind) {
   static constexpr std::array<const char*, kKinds> names{
-      "ordinary",  "lossy",    "reordered",   "duplicated", "marked", "recovered", "black hole",  "closed window",
-      "keepalive", "smallbuf", "paced",       "corked",     "tfo",    "tfo lost",  "mptcp",       "syn sent",
-      "half open", "waiting",  "half closed", "closing",    "closed", "reset",     "reconnected", "loopback"};
+      "ordinary",      "lossy",       "reordered", "duplicated", "marked",      "recovered", "black hole",
+      "closed window", "keepalive",   "smallbuf",  "paced",      "corked",      "tfo",       "tfo lost",
+      "mptcp",         "syn sent",    "half open", "waiting",    "half closed", "closing",   "closed",
+      "reset",         "reconnected", "urgent",    "loopback"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -352,6 +353,11 @@ void Batch::add_connection(Kind kind) {
       connection.freezes = 1;
       forth = back = {};
       break;
+    case Kind::kUrgent:
+      connection.sends[0] = 1;
+      connection.reads[1] = 0;
+      forth = {};
+      break;
     case Kind::kSynSent:
       forth.black_hole = true;
       break;
@@ -459,7 +465,8 @@ void Batch::act(Connection& connection, int round) {
     const bool quiet = connection.kind == Kind::kKeepAlive && round > 0;
     if (!quiet && random.chance(connection.sends[i])) {
       const auto bytes = random.chance(0.3) ? random.between(1, 2000) : random.between(1, connection.largest);
-      const auto sent = ::send(fd, payload().data(), bytes, MSG_NOSIGNAL);
+      const bool urgent = i == 0 && (connection.kind == Kind::kUrgent || random.chance(0.01));
+      const auto sent = ::send(fd, payload().data(), bytes, MSG_NOSIGNAL | (urgent ? MSG_OOB : 0));
       if (sent >= 0) connection.story += fmt::format(" {}sent {}", i == 0 ? 'c' : 's', sent);
     }
     if (random.chance(connection.reads[i])) {

@@ -82,6 +82,7 @@ enum class Kind : std::uint8_t {
   kClosed,   ///< one end's descriptor is gone
   kReset,
   kReconnected,  ///< disconnected, and the same socket connected again
+  kUrgent,       ///< urgent data not read
   kLoopback,
 };
 inline constexpr std::size_t kKinds = static_cast<std::size_t>(Kind::kLoopback) + 1;
