@@ -5,6 +5,8 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -90,6 +92,28 @@ bool is_absent(const expected::Member& member, std::uint64_t value, std::uint8_t
   }
 }
 
+// The last four bytes of 280 are two u16 in kernel 6.18 and bit-fields later: read by the library through BTF, and here
+// not at all but where they are known.
+bool knows_layout_of(const expected::Member& member) {
+  static const bool two_u16 = [] {
+    utsname name{};
+    return uname(&name) == 0 && std::string_view(name.release).starts_with("6.18.");
+  }();
+  return two_u16 || (member.field != Field::accecn_fail_mode && member.field != Field::accecn_opt_seen);
+}
+
+std::size_t tcp_info_length() {
+  static const std::size_t length = [] {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    std::array<std::byte, 1024> info{};
+    socklen_t size = info.size();
+    const bool done = fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, info.data(), &size) == 0;
+    if (fd >= 0) ::close(fd);
+    return done ? size : socklen_t{0};
+  }();
+  return length;
+}
+
 void ask_info(const Subject& subject, Answer& answer, Writer& writer) {
   answer.info.resize(1024);
   auto length = static_cast<socklen_t>(answer.info.size());
@@ -101,7 +125,7 @@ void ask_info(const Subject& subject, Answer& answer, Writer& writer) {
   std::uint32_t rtt = 0;
   std::memcpy(&rtt, answer.info.data() + offsetof(tcp_info, tcpi_rtt), sizeof(rtt));
   for (const auto& member : expected::members()) {
-    if (member.offset + member.size > answer.info.size()) continue;
+    if (member.offset + member.size > answer.info.size() || !knows_layout_of(member)) continue;
     const auto value = expected::value_in(answer.info, member);
     if (is_absent(member, value, state, rtt))
       writer.leave_out(member.field);
@@ -251,7 +275,15 @@ Treatment treatment(Field field) {
   }
 }
 
+bool lacks(Field field) {
+  return std::ranges::any_of(expected::members(), [field](const expected::Member& member) {
+    return member.field == field && member.offset + member.size > tcp_info_length();
+  });
+}
+
 bool left_out(std::string_view source, Field field, const tcpinfo_record& record) {
+  // An older kernel may keep in tcp_sock what its tcp_info does not tell.
+  if (source == "inet_diag" && lacks(field)) return true;
   return std::ranges::any_of(kExceptions, [&](const Exception& exception) {
     return exception.source == source && exception.field == field && exception.applies(record);
   });

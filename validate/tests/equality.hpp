@@ -54,6 +54,8 @@ enum class Treatment : std::uint8_t {
 Treatment treatment(Field field);
 /// Whether `source` leaves the field out for a reason, which is in the table of exceptions.
 bool left_out(std::string_view source, Field field, const tcpinfo_record& record);
+/// Whether this kernel's tcp_info is too short for the field.
+bool lacks(Field field);
 /// The table, for the report: "source field: reason".
 std::vector<std::string> exceptions();
 

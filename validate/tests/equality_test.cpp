@@ -44,6 +44,7 @@ using tcpinfo::Source;
 constexpr std::uint8_t kFinWait2 = 5, kTimeWait = 6, kClose = 7, kListen = 10;
 constexpr std::size_t kConnections = 70;  // of a batch
 constexpr std::size_t kShownFailures = 20;
+constexpr std::size_t kFullRun = 10000;  // from here on a field that is never other than 0 is a failure
 
 std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
   const char* text = std::getenv(variable);
@@ -63,13 +64,7 @@ std::map<Field, std::string> never_filled() {
   const auto add = [&](std::initializer_list<Field> fields, const std::string& reason) {
     for (const auto field : fields) list.emplace(field, reason);
   };
-  std::string controls;
-  if (std::FILE* file = std::fopen("/proc/sys/net/ipv4/tcp_available_congestion_control", "r")) {
-    char line[512]{};
-    if (std::fgets(line, sizeof(line), file)) controls = line;
-    std::fclose(file);
-  }
-  const auto lacks = [&](const char* name) { return controls.find(name) == std::string::npos; };
+  const auto lacks = [&](const char* name) { return std::ranges::count(states::congestion_controls(), name) == 0; };
   if (lacks("bbr"))
     add({Field::bbr_bw, Field::bbr_min_rtt, Field::bbr_pacing_gain, Field::bbr_cwnd_gain}, "this kernel has no bbr");
   if (lacks("vegas"))
@@ -77,7 +72,11 @@ std::map<Field, std::string> never_filled() {
   if (lacks("dctcp"))
     add({Field::dctcp_enabled, Field::dctcp_ce_state, Field::dctcp_alpha, Field::dctcp_ab_ecn, Field::dctcp_ab_tot},
         "this kernel has no dctcp");
-  if (!states::accurate_ecn())
+  for (const auto& row : tcpinfo::fields())
+    if (equality::lacks(row.field)) list.emplace(row.field, "this kernel's tcp_info lacks it");
+  if (states::accurate_ecn())
+    add({Field::accecn_fail_mode}, "nothing on the way here takes ECN bits away");
+  else
     add({Field::received_ce, Field::delivered_e1_bytes, Field::delivered_e0_bytes, Field::delivered_ce_bytes,
          Field::received_e1_bytes, Field::received_e0_bytes, Field::received_ce_bytes, Field::accecn_fail_mode,
          Field::accecn_opt_seen},
@@ -434,6 +433,7 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   fmt::print("TCPINFO_SEED={} TCPINFO_STATES={}\n", seed, wanted);
   std::fflush(stdout);
   const auto begin = std::chrono::steady_clock::now();
+  states::congestion_controls();
   Report report;
   states::Random seeds(seed);
   std::size_t batches = 0;
@@ -476,7 +476,9 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   RecordProperty("never_nonzero", zero);
 
   EXPECT_EQ(report.failures, 0u) << "TCPINFO_SEED=" << seed;
-  EXPECT_EQ(zero, "") << "no state made these fields other than 0";
+  if (wanted >= kFullRun) {
+    EXPECT_EQ(zero, "") << "no state made these fields other than 0";
+  }
   EXPECT_GT(report.bracketed, 0u);
   EXPECT_LE(report.moved * 20, report.compared) << "more than one state in twenty did not stand still";
 }

@@ -30,17 +30,6 @@ void set_sysctl(const std::string& name, int value) {
   file << value << std::flush;
 }
 
-// Congestion controls that this kernel has; a namespace starts with the default one.
-const std::vector<std::string>& congestion_controls() {
-  static const auto list = [] {
-    std::vector<std::string> names;
-    std::ifstream file("/proc/sys/net/ipv4/tcp_available_congestion_control");
-    for (std::string name; file >> name;) names.push_back(name);
-    return names;
-  }();
-  return list;
-}
-
 template <class T>
 void set(int fd, int level, int option, T value, std::string_view name, std::string& story) {
   const bool done = setsockopt(fd, level, option, &value, sizeof(value)) == 0;
@@ -159,6 +148,19 @@ const std::string& payload() {
 }
 
 }  // namespace
+
+const std::vector<std::string>& congestion_controls() {
+  static const auto list = [] {
+    const lab::Socket socket(Ip::kV4);
+    for (const std::string_view name : {"bbr", "cubic", "reno", "vegas", "dctcp", "westwood", "illinois"})
+      setsockopt(socket.fd(), IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
+    std::vector<std::string> names;
+    std::ifstream file("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    for (std::string name; file >> name;) names.push_back(name);
+    return names;
+  }();
+  return list;
+}
 
 bool accurate_ecn() {
   static const bool has = [] {

@@ -54,6 +54,9 @@ struct Settings {
   std::string text() const;
 };
 
+/// Those that this kernel has, their modules loaded: to be asked before the sources are opened.
+const std::vector<std::string>& congestion_controls();
+
 /// Whether this kernel negotiates accurate ECN (net.ipv4.tcp_ecn=3).
 bool accurate_ecn();
 
