@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string_view>
 
 #include <tcpinfo/record.hpp>
@@ -146,15 +147,6 @@ bool fill_attribute(Draft& draft, std::uint16_t type, std::span<const std::byte>
       TCPINFO_PUT(bbr_cwnd_gain, value.bbr_cwnd_gain);
       return true;
     }
-    case INET_DIAG_VEGASINFO: {
-      tcpvegas_info value;
-      if (!load_whole(data, value)) return false;
-      TCPINFO_PUT(vegas_enabled, value.tcpv_enabled);
-      TCPINFO_PUT(vegas_rttcnt, value.tcpv_rttcnt);
-      TCPINFO_PUT(vegas_rtt, value.tcpv_rtt);
-      TCPINFO_PUT(vegas_minrtt, value.tcpv_minrtt);
-      return true;
-    }
     case INET_DIAG_DCTCPINFO: {
       tcp_dctcp_info value;
       if (!load_whole(data, value)) return false;
@@ -195,11 +187,24 @@ bool fill(std::span<const std::byte> payload, const Reading& reading, tcpinfo_re
   TCPINFO_PUT(local_port, from_network(message.id.idiag_sport));
   TCPINFO_PUT(peer_port, from_network(message.id.idiag_dport));
 
+  std::optional<tcpvegas_info> vegas;
   const bool whole =
       for_each_attribute(payload.subspan(sizeof(message)), [&](std::uint16_t type, std::span<const std::byte> data) {
-        if (!fill_attribute(draft, type, data, reading)) ++malformed;
+        const bool sound = type == INET_DIAG_VEGASINFO ? load_whole(data, vegas.emplace())
+                                                       : fill_attribute(draft, type, data, reading);
+        if (sound) return;
+        ++malformed;
+        if (type == INET_DIAG_VEGASINFO) vegas.reset();
       });
   if (!whole) ++malformed;
+  // Illinois, Westwood and NV show values of their own in this attribute (kernel v6.18 net/ipv4/tcp_westwood.c
+  // tcp_westwood_info()): Vegas is who has the name.
+  if (vegas && text(record.congestion_control) == "vegas") {
+    TCPINFO_PUT(vegas_enabled, vegas->tcpv_enabled);
+    TCPINFO_PUT(vegas_rttcnt, vegas->tcpv_rttcnt);
+    TCPINFO_PUT(vegas_rtt, vegas->tcpv_rtt);
+    TCPINFO_PUT(vegas_minrtt, vegas->tcpv_minrtt);
+  }
   draft.finish();
   return true;
 }

@@ -494,11 +494,20 @@ TEST(InetDiagParser, TheStateIsThatOfTheFieldsBesideIt) {
 
 TEST(InetDiagParser, CongestionControlStates) {
   const tcpvegas_info vegas{1, 2, 3, 4};
-  auto got = fill(Payload().add(INET_DIAG_VEGASINFO, vegas).bytes());
+  auto got = fill(Payload().add(INET_DIAG_VEGASINFO, vegas).add_text(INET_DIAG_CONG, "vegas").bytes());
   EXPECT_EQ(got.view().vegas_enabled(), 1u);
   EXPECT_EQ(got.view().vegas_rttcnt(), 2u);
   EXPECT_EQ(got.view().vegas_rtt(), 3u);
   EXPECT_EQ(got.view().vegas_minrtt(), 4u);
+  // Others use its attribute for values of their own.
+  for (const char* other : {"westwood", "illinois", "nv", ""}) {
+    Payload payload;
+    if (*other) payload.add_text(INET_DIAG_CONG, other);
+    got = fill(payload.add(INET_DIAG_VEGASINFO, vegas).bytes());
+    for (const auto field : {Field::vegas_enabled, Field::vegas_rttcnt, Field::vegas_rtt, Field::vegas_minrtt})
+      EXPECT_FALSE(got.view().has(field)) << other;
+    EXPECT_EQ(got.malformed, 0u);
+  }
 
   tcp_dctcp_info dctcp{1, 1, 512, 1000, 2000};
   got = fill(Payload().add(INET_DIAG_DCTCPINFO, dctcp).bytes());
