@@ -6,6 +6,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <thread>
 
@@ -164,6 +165,8 @@ const std::vector<std::string>& congestion_controls() {
 
 bool accurate_ecn() {
   static const bool has = [] {
+    // Older kernels take the number for one of their own.
+    if (!std::filesystem::exists("/proc/sys/net/ipv4/tcp_ecn_option")) return false;
     const lab::Netns netns("tcpinfo-equal");
     bool taken = false;
     netns.run([&] {
@@ -187,6 +190,7 @@ Settings Settings::random(Random& random, bool all_on) {
   settings.fastopen = random.pick({0x207, 0x207, 0x3, 0x5});
   settings.early_retrans = random.pick({0, 3});
   settings.recovery = random.pick({0, 1, 1});
+  settings.min_rtt_wlen = all_on ? 1 : random.pick({0, 1, 300});
   settings.mtu = random.pick({1500, 1500, 1280, 9000});
   settings.route_rto_min_ms = all_on ? 30 : random.pick({0, 0, 0, 12, 30, 400});
   return settings;
@@ -195,8 +199,8 @@ Settings Settings::random(Random& random, bool all_on) {
 std::string Settings::text() const {
   return fmt::format(
       "sack={} timestamps={} window_scaling={} ecn={} fastopen={:#x} early_retrans={} recovery={} mtu={} "
-      "route_rto_min={}ms",
-      sack, timestamps, window_scaling, ecn, fastopen, early_retrans, recovery, mtu, route_rto_min_ms);
+      "route_rto_min={}ms min_rtt_wlen={}",
+      sack, timestamps, window_scaling, ecn, fastopen, early_retrans, recovery, mtu, route_rto_min_ms, min_rtt_wlen);
 }
 
 const char* name(Kind kind) {
@@ -227,6 +231,7 @@ Batch::Batch(std::uint64_t seed, bool all_on, std::size_t connections, std::func
       set_sysctl("tcp_fastopen", settings_.fastopen);
       set_sysctl("tcp_early_retrans", settings_.early_retrans);
       set_sysctl("tcp_recovery", settings_.recovery);
+      set_sysctl("tcp_min_rtt_wlen", settings_.min_rtt_wlen);
     });
     if (settings_.route_rto_min_ms == 0) continue;
     const auto least = fmt::format("{}ms", settings_.route_rto_min_ms);
@@ -415,6 +420,12 @@ void Batch::add_connection(Kind kind) {
   if (random.chance(0.5)) set_congestion_control(fd, random, story);
   if (!plain && random.chance(0.2)) set_some_option(fd, random, story);
 
+  // The client's SYN says what it wants; the server's settings are the world's.
+  for (const char* option : {"tcp_sack", "tcp_timestamps", "tcp_window_scaling", "tcp_ecn"}) {
+    const bool on = random.chance(0.8);
+    if (!on) story += fmt::format(" -{}", option + 4);
+    set_sysctl(option, !on ? 0 : option == std::string_view("tcp_ecn") ? settings_.ecn : 1);
+  }
   const auto address = endpoint(connection.ip, false, connection.loopback ? 1 : 2, listener.socket.local_port());
   if (connection.fast_open) {
     const auto sent = ::sendto(fd, payload().data(), random.pick<std::size_t>({1, 300, 1000}),

@@ -48,6 +48,7 @@ struct Settings {
   int fastopen = 0x207;  // without cookies
   int early_retrans = 3, recovery = 1;
   int mtu = 1500;
+  int min_rtt_wlen = 300;
   int route_rto_min_ms = 0;  // 0: the routes say nothing of it
 
   static Settings random(Random& random, bool all_on);
