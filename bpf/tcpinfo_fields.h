@@ -37,7 +37,7 @@ X(ulp, name, text, none, state, "inet_connection_sock.icsk_ulp_ops->name", "5.4"
 X(sequence, u32, number, none, identity, "counted by the source", "", all, "", none, "Number of this record among its connection's, from 0; for inet_diag the number of the dump") \
 X(generation, u32, number, none, identity, "counted by the source", "", sockops, "", none, "How many connections this socket had before this one (disconnect, connect again)") \
 X(event, u8, event, none, identity, "the callback", "", all, "", none, "What the record tells: sample, state, open, close, adopted, gap") \
-X(source, u8, source, none, identity, "constant", "", all, "", none, "Who read the socket: sockops, inet_diag, iter") \
+X(source, u8, source, none, identity, "constant", "", all, "", none, "Who read the socket: sockops, inet_diag, iter; getsockopt: what a process was answered, in validation runs") \
 X(family, u8, family, none, identity, "sock_common.skc_family", "2.6", all, "", none, "Family of the socket, also for IPv4-mapped addresses: 2 IPv4, 10 IPv6") \
 X(state, u8, state, none, identity, "sock_common.skc_state", "2.6", all, "", none, "Connection state after the event") \
 X(local_port, u16, number, none, identity, "sock_common.skc_num", "2.6", all, "local_port", none, "Local port") \

@@ -22,9 +22,10 @@ constexpr std::array<FieldInfo, kFieldCount> kTable = {{
 
 // Which sources each value of the column stands for, a bit each.
 constexpr std::uint32_t source_bits(Sources sources) noexcept {
-  constexpr std::uint32_t kSockops = 1u << TCPINFO_SOURCE_SOCKOPS, kIter = 1u << TCPINFO_SOURCE_ITER;
+  constexpr std::uint32_t kSockops = 1u << TCPINFO_SOURCE_SOCKOPS, kIter = 1u << TCPINFO_SOURCE_ITER,
+                          kInetDiag = 1u << TCPINFO_SOURCE_INET_DIAG;
   switch (sources) {
-    case Sources::all: return ~0u;
+    case Sources::all: return kSockops | kIter | kInetDiag;
     case Sources::bpf: return kSockops | kIter;
     case Sources::sockops: return kSockops;
     case Sources::nobody: break;
@@ -40,7 +41,8 @@ constexpr std::array<std::string_view, 14> kStates = {
     "CLOSE",      "CLOSE_WAIT",  "LAST_ACK",  "LISTEN",   "CLOSING",   "NEW_SYN_RECV", "BOUND_INACTIVE"};
 constexpr std::array<std::string_view, 5> kCaStates = {"Open", "Disorder", "CWR", "Recovery", "Loss"};
 constexpr std::array<std::string_view, kEventCount> kEvents = {"", "sample", "state", "open", "close", "adopted", "gap"};
-constexpr std::array<std::string_view, TCPINFO_SOURCES> kSources = {"", "sockops", "inet_diag", "iter"};
+constexpr std::array<std::string_view, TCPINFO_SOURCES> kSources = {"", "sockops", "inet_diag", "iter",
+                                                                    "getsockopt"};
 constexpr std::array<std::string_view, TCPINFO_MODES> kModes = {"polling", "state", "close"};
 constexpr std::array<std::string_view, 9> kFormats = {"number", "event",    "source",  "family", "address",
                                                       "state",  "ca_state", "boolean", "text"};

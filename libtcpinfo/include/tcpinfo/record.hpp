@@ -28,6 +28,7 @@ enum class SourceId : std::uint8_t {
   kSockops = TCPINFO_SOURCE_SOCKOPS,
   kInetDiag = TCPINFO_SOURCE_INET_DIAG,
   kIter = TCPINFO_SOURCE_ITER,
+  kGetsockopt = TCPINFO_SOURCE_GETSOCKOPT,  ///< what a process was answered; tcpinfo-validate records it
 };
 
 enum class Mode : std::uint8_t {
