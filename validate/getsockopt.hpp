@@ -9,13 +9,13 @@
 namespace validation {
 
 struct GetsockoptOptions {
-  /// Directory of the cgroup v2 whose processes, and those of all cgroups below it, are listened to. It is the process
-  /// that asks that counts, not the socket.
+  /// Directory of the cgroup v2 whose sockets, and those of all cgroups below it, are listened to: made, or accepted
+  /// from a listener that was made, by a process inside. Who asks does not matter.
   std::filesystem::path cgroup;
   std::chrono::nanoseconds latency = std::chrono::milliseconds(50);  ///< records are drained at the latest after this
 };
 
-/// What processes of a cgroup are answered when they ask getsockopt(IPPROTO_TCP, TCP_INFO), of any socket: a record of
+/// What processes are answered when they ask getsockopt(IPPROTO_TCP, TCP_INFO) of a socket of a cgroup: a record of
 /// source `getsockopt` made of the very bytes, stamped after the kernel had read them and before the process had them.
 /// The answers stay as they are, as do those to all other questions. Beside each, from kernel 6.2 on, its twin: what
 /// the BPF side of sockops and iter (tcpinfo_fill()) reads from the socket at that moment, without its lock; a record

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -34,6 +35,7 @@
 
 #include "compare.hpp"
 #include "files.hpp"
+#include "getsockopt.hpp"
 #include "iperf3.hpp"
 #include "lab/lab.hpp"
 
@@ -46,6 +48,7 @@ using namespace std::chrono_literals;
 using boost::system::error_code;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+using tcpinfo::SourceId;
 
 constexpr int kPort = 5201;
 
@@ -175,8 +178,9 @@ class Run {
         directory_(options.out),
         client_json_(options.out / "iperf3.json"),
         server_json_(options.out / "iperf3-server.json"),
-        sockops_file_(options.out / "sockops.jsonl"),
-        inet_diag_file_(options.out / "inet_diag.jsonl"),
+        sockops_(SourceId::kSockops, options.out),
+        inet_diag_(SourceId::kInetDiag, options.out),
+        getsockopt_(SourceId::kGetsockopt, options.out),
         verdict_file_(options.out / "verdict.json"),
         client_netns_("tcpinfo-client"),
         server_netns_("tcpinfo-server"),
@@ -203,15 +207,25 @@ class Run {
   }
 
  private:
-  using Records = std::vector<tcpinfo_record>;
+  /// What one source gave.
+  struct Recording {
+    Recording(SourceId source, const fs::path& directory)
+        : id(source), file(directory / fmt::format("{}.jsonl", name(source))) {}
+
+    SourceId id;
+    OutputFile file;
+    std::vector<tcpinfo_record> records;
+    tcpinfo::Statistics statistics;  // of all sources of this kind, at the end
+  };
 
   void gather() {
-    sockops_file_.write_line(writer_.schema());
-    inet_diag_file_.write_line(writer_.schema());
+    for (auto* recording : recordings()) recording->file.write_line(writer_.schema());
     tcpinfo::SockopsOptions sockops;
     sockops.cgroup = cgroup_.path();
     sockops.interval = options_.interval;
     monitors_.emplace_back(loop_, std::make_unique<tcpinfo::SockopsSource>(sockops));
+    // After sockops, which makes the kernel give each socket its cookie.
+    monitors_.emplace_back(loop_, std::make_unique<GetsockoptSource>(GetsockoptOptions{.cgroup = cgroup_.path()}));
     for (const auto* netns : {&client_netns_, &server_netns_}) {
       tcpinfo::InetDiagOptions inet_diag;
       inet_diag.interval = options_.poll;
@@ -222,23 +236,33 @@ class Run {
     for (auto& monitor : monitors_) start(monitor);
   }
 
+  std::array<Recording*, 3> recordings() { return {&sockops_, &inet_diag_, &getsockopt_}; }
+
+  Recording& recording_of(const tcpinfo::Monitor& monitor) {
+    const auto all = recordings();
+    return **std::find_if(all.begin(), all.end(), [&](const auto* one) { return one->id == monitor.source().id(); });
+  }
+
   void start(tcpinfo::Monitor& monitor) {
-    const bool is_sockops = monitor.source().id() == tcpinfo::SourceId::kSockops;
     monitor.start(
-        [this, is_sockops](const tcpinfo::Record& record) {
-          auto& records = is_sockops ? sockops_ : inet_diag_;
-          auto& file = is_sockops ? sockops_file_ : inet_diag_file_;
-          records.push_back(record.raw());
-          if (is_sockops && record.event() == TCPINFO_EVENT_CLOSE) ++closed_;
-          if (is_sockops && record.sequence() == 0u) ++opened_;
+        [this, &recording = recording_of(monitor)](const tcpinfo::Record& record) {
           if (failure_) return;
           try {
-            file.write_line(writer_.line(record));
+            take(recording, record);
           } catch (...) {
             fail();
           }
         },
         [this](error_code error) { ++source_errors_[error.message()]; });
+  }
+
+  void take(Recording& recording, const tcpinfo::Record& record) {
+    recording.records.push_back(record.raw());
+    if (recording.id == SourceId::kSockops) {
+      if (record.event() == TCPINFO_EVENT_CLOSE) ++closed_;
+      if (record.sequence() == 0u) ++opened_;
+    }
+    recording.file.write_line(writer_.line(record));
   }
 
   // Keeps the exception for the caller of loop_.run(): nothing may pass through the library's loop.
@@ -365,9 +389,9 @@ class Run {
         monitor.stop();
         monitor.source().stop();
       }
-      // What is still in the ring.
+      // What is still in a ring.
       for (auto& monitor : monitors_)
-        if (monitor.source().id() == tcpinfo::SourceId::kSockops) drain_rest(monitor);
+        monitor.source().drain([&](const tcpinfo::Record& record) { take(recording_of(monitor), record); });
       signals_.cancel();
       loop_.stop();
       return;
@@ -376,17 +400,10 @@ class Run {
     deadline_.async_wait([this, give_up](error_code) { finish_gathering(give_up); });
   }
 
-  void drain_rest(tcpinfo::Monitor& monitor) {
-    monitor.source().drain([this](const tcpinfo::Record& record) {
-      sockops_.push_back(record.raw());
-      sockops_file_.write_line(writer_.line(record));
-    });
-  }
-
   void show_progress() {
     if (steady_clock::now() - begin_ > 50ms)
-      progress_.show(std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin_), sockops_.size(),
-                     inet_diag_.size());
+      progress_.show(std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin_), sockops_.records.size(),
+                     inet_diag_.records.size());
     progress_timer_.expires_after(progress_.period());
     progress_timer_.async_wait([this](error_code error) {
       if (!error) show_progress();
@@ -410,7 +427,7 @@ class Run {
     progress_.clear();
     client_json_.write(client_output_.text());
     server_json_.write(server_output_.text());
-    for (auto* file : {&client_json_, &server_json_, &sockops_file_, &inet_diag_file_}) file->flush();
+    for (auto* file : files()) file->flush();
 
     RunOutcome outcome;
     outcome.interrupted = interrupted_;
@@ -426,8 +443,12 @@ class Run {
     if (interrupted_) verdict.failures.insert(verdict.failures.begin(), "the run was interrupted");
     verdict_file_.write_line(to_json(verdict));
     verdict_file_.flush();
-    for (auto* file : {&client_json_, &server_json_, &sockops_file_, &inet_diag_file_, &verdict_file_}) file->keep();
+    for (auto* file : files()) file->keep();
     return outcome;
+  }
+
+  std::array<OutputFile*, 6> files() {
+    return {&client_json_, &server_json_, &sockops_.file, &inet_diag_.file, &getsockopt_.file, &verdict_file_};
   }
 
   Verdict compare_all() {
@@ -444,47 +465,49 @@ class Run {
     } catch (const tcpinfo::Error& error) {
       failures.emplace_back(error.what());
     }
-    input.sources.push_back({tcpinfo::SourceId::kSockops, sockops_});
-    input.sources.push_back({tcpinfo::SourceId::kInetDiag, inet_diag_});
+    for (const auto* recording : recordings()) input.sources.push_back({recording->id, recording->records});
     auto verdict = compare(input);
     verdict.failures.insert(verdict.failures.begin(), failures.begin(), failures.end());
     return verdict;
   }
 
-  void add_statistics(Verdict& verdict) const {
-    tcpinfo::Statistics inet_diag;
+  void add_statistics(Verdict& verdict) {
+    using tcpinfo::Statistics;
     for (const auto& monitor : monitors_) {
-      const auto statistics = monitor.statistics();
-      if (monitor.source().id() == tcpinfo::SourceId::kSockops) {
-        const auto lost =
-            tcpinfo::Statistics::sum(statistics.lost_ring) + tcpinfo::Statistics::sum(statistics.lost_sink);
-        verdict.records["sockops"] = {{"emitted", tcpinfo::Statistics::sum(statistics.emitted)},
-                                      {"delivered", tcpinfo::Statistics::sum(statistics.delivered)},
-                                      {"lost", lost},
-                                      {"connections", statistics.connections},
-                                      {"malformed", statistics.malformed}};
-        continue;
-      }
+      auto& sum = recording_of(monitor).statistics;
+      const auto one = monitor.statistics();
       for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) {
-        inet_diag.emitted[event] += statistics.emitted[event];
-        inet_diag.delivered[event] += statistics.delivered[event];
+        sum.emitted[event] += one.emitted[event];
+        sum.delivered[event] += one.delivered[event];
+        sum.lost_ring[event] += one.lost_ring[event] + one.lost_sink[event];
       }
-      inet_diag.dumps += statistics.dumps;
-      inet_diag.dumps_interrupted += statistics.dumps_interrupted;
-      inet_diag.malformed += statistics.malformed;
+      sum.connections += one.connections;
+      sum.dumps += one.dumps;
+      sum.dumps_interrupted += one.dumps_interrupted;
+      sum.malformed += one.malformed;
     }
-    verdict.records["inet_diag"] = {{"delivered", tcpinfo::Statistics::sum(inet_diag.delivered)},
-                                    {"dumps", inet_diag.dumps},
-                                    {"interrupted", inet_diag.dumps_interrupted},
-                                    {"malformed", inet_diag.malformed}};
+    for (const auto* recording : recordings()) {
+      const auto& sum = recording->statistics;
+      auto& counts = verdict.records[std::string(name(recording->id))];
+      counts = {{"emitted", Statistics::sum(sum.emitted)},
+                {"delivered", Statistics::sum(sum.delivered)},
+                {"lost", Statistics::sum(sum.lost_ring)}};
+      if (recording->id == SourceId::kSockops) counts.emplace_back("connections", sum.connections);
+      if (recording->id == SourceId::kInetDiag) {
+        counts.emplace_back("dumps", sum.dumps);
+        counts.emplace_back("interrupted", sum.dumps_interrupted);
+      }
+      counts.emplace_back("malformed", sum.malformed);
+    }
   }
 
   const RunOptions& options_;
   OutputDirectory directory_;
-  OutputFile client_json_, server_json_, sockops_file_, inet_diag_file_, verdict_file_;
+  OutputFile client_json_, server_json_;
+  Recording sockops_, inet_diag_, getsockopt_;
+  OutputFile verdict_file_;
   Capture client_output_, client_errors_, server_output_, server_errors_;
   tcpinfo::JsonWriter writer_;
-  Records sockops_, inet_diag_;
   std::uint64_t opened_ = 0, closed_ = 0;
   std::map<std::string, std::uint64_t> source_errors_;
   std::exception_ptr failure_;

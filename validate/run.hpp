@@ -37,8 +37,9 @@ struct RunOutcome {
   bool interrupted = false;
 };
 
-/// Makes two network namespaces and a cgroup, lets iperf3 run between them, gathers with sockops and inet_diag, writes
-/// iperf3.json, iperf3-server.json, sockops.jsonl, inet_diag.jsonl and verdict.json into `out` and compares. SIGINT and
+/// Makes network namespaces and cgroups, lets iperf3 run between them, gathers with sockops, inet_diag and what iperf3's
+/// own getsockopt calls are answered, writes iperf3.json, iperf3-server.json, sockops.jsonl, inet_diag.jsonl,
+/// getsockopt.jsonl and verdict.json into `out` and compares. SIGINT and
 /// SIGTERM end it early, with what was gathered. Nothing but the files is left, and those only if all could be written.
 /// Throws NotPossible and tcpinfo::Error.
 RunOutcome run(const RunOptions& options);

@@ -20,7 +20,8 @@
 
 namespace {
 
-using testing::SizeIs;
+using testing::IsEmpty;
+using testing::Not;
 using validation::GetsockoptSource;
 
 struct Answer {
@@ -110,8 +111,9 @@ TEST_F(Getsockopt, GivesTheVeryBytesAndLeavesThemAlone) {
   EXPECT_EQ(statistics.lost_ring[TCPINFO_EVENT_SAMPLE], 0u);
 }
 
-TEST_F(Getsockopt, AnswersAreThoseOfAProcessOutside) {
+TEST_F(Getsockopt, AllOtherAnswersStayAsTheyAre) {
   const lab::Cgroup cgroup("tcpinfo-test");
+  const lab::InCgroup inside(cgroup);  // the program runs for sockets that were made here
   const auto listener = lab::listen(lab::Ip::kV4);
   const auto pair = lab::connected(listener, lab::Ip::kV4);
   struct Question {
@@ -134,20 +136,19 @@ TEST_F(Getsockopt, AnswersAreThoseOfAProcessOutside) {
                {IPPROTO_IP, IP_TOS},
                {IPPROTO_IP, IP_OPTIONS}})
         questions.push_back({socket, level, option, room});
-  std::vector<Answer> outside, inside;
-  for (const auto& q : questions) outside.push_back(ask(q.socket, q.level, q.option, q.room));
-  {
-    GetsockoptSource source({.cgroup = cgroup.path()});
-    const lab::InCgroup here(cgroup);
-    for (const auto& q : questions) inside.push_back(ask(q.socket, q.level, q.option, q.room));
-    EXPECT_THAT(drain(source), SizeIs(0));
-  }
+  std::vector<Answer> before, with;
+  for (const auto& q : questions) before.push_back(ask(q.socket, q.level, q.option, q.room));
+  GetsockoptSource source({.cgroup = cgroup.path()});
+  for (const auto& q : questions) with.push_back(ask(q.socket, q.level, q.option, q.room));
+  EXPECT_THAT(drain(source), IsEmpty());
+  ask(pair.client.fd(), IPPROTO_TCP, TCP_INFO, 280);
+  EXPECT_THAT(drain(source), Not(IsEmpty())) << "it was attached";
   for (std::size_t i = 0; i < questions.size(); ++i) {
     const auto& q = questions[i];
-    EXPECT_EQ(outside[i], inside[i]) << "socket " << q.socket << " level " << q.level << " option " << q.option
-                                     << " room " << q.room << ": " << outside[i].result << " " << outside[i].error
-                                     << " " << outside[i].length << " became " << inside[i].result << " "
-                                     << inside[i].error << " " << inside[i].length;
+    EXPECT_EQ(before[i], with[i]) << "socket " << q.socket << " level " << q.level << " option " << q.option
+                                     << " room " << q.room << ": " << before[i].result << " " << before[i].error
+                                     << " " << before[i].length << " became " << with[i].result << " "
+                                     << with[i].error << " " << with[i].length;
   }
 }
 
