@@ -93,6 +93,32 @@ static __always_inline void fill_reading(struct tcpinfo_getsockopt *reading, str
 	bpf_probe_read_kernel(reading->info, length, ctx->optval);
 }
 
+/* Whatever packet comes or goes, these grow before it changes anything else. */
+static __always_inline __u64 packets(const struct tcp_sock *tp)
+{
+	return (__u64)*(volatile __u32 *)&tp->segs_in << 32 | *(volatile __u32 *)&tp->segs_out;
+}
+
+/* Without the socket's lock, which the kernel's handler has given back: kept only if no packet came in between. */
+static __always_inline void emit_twin(struct bpf_sock *sk, struct tcpinfo_moment *moment)
+{
+	struct tcp_sock *tp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	struct tcpinfo_getsockopt *twin = reserve();
+	__u64 before;
+
+	if (!twin)
+		return;
+	before = packets(tp);
+	moment->state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	tcpinfo_fill(&twin->record, tp, moment);
+	if (packets(tp) == before) {
+		bpf_ringbuf_submit(twin, BPF_RB_NO_WAKEUP);
+	} else {
+		__sync_fetch_and_sub(&counters.emitted, 1);
+		bpf_ringbuf_discard(twin, BPF_RB_NO_WAKEUP);
+	}
+}
+
 /*
  * Runs after the kernel's own handler: optval holds what is about to be copied to the process, which gets exactly that,
  * as nothing here is written. Only where the kernel could not take over all of the process's buffer (a page at most) it
@@ -122,16 +148,8 @@ static __always_inline int on_getsockopt(struct bpf_sockopt *ctx, _Bool with_twi
 		fill_reading(reading, ctx, sk, &moment, length);
 		bpf_ringbuf_submit(reading, BPF_RB_NO_WAKEUP);
 	}
-	if (with_twin) {
-		struct tcp_sock *tp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
-
-		reading = reserve();
-		if (!reading)
-			return 1;
-		moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-		tcpinfo_fill(&reading->record, tp, &moment);
-		bpf_ringbuf_submit(reading, BPF_RB_NO_WAKEUP);
-	}
+	if (with_twin)
+		emit_twin(sk, &moment);
 	return 1;
 }
 

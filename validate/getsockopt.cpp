@@ -38,9 +38,9 @@ struct BtfDeleter {
 };
 
 [[noreturn]] void fail(int error, const std::string& action) {
-  throw tcpinfo::Error(std::error_code(error, std::generic_category()), action,
-                       error == EPERM || error == EACCES ? "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
-                                                         : "try tcpinfo doctor");
+  throw tcpinfo::Error(
+      std::error_code(error, std::generic_category()), action,
+      error == EPERM || error == EACCES ? "needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" : "try tcpinfo doctor");
 }
 
 // The twin needs a function that kernels have from 6.2 on.

@@ -18,15 +18,15 @@ struct GetsockoptOptions {
 /// What processes are answered when they ask getsockopt(IPPROTO_TCP, TCP_INFO) of a socket of a cgroup: a record of
 /// source `getsockopt` made of the very bytes, stamped after the kernel had read them and before the process had them.
 /// The answers stay as they are, as do those to all other questions. Beside each, from kernel 6.2 on, its twin: what
-/// the BPF side of sockops and iter (tcpinfo_fill()) reads from the socket at that moment, without its lock; a record
-/// of source `sockops` that is swept, with the same time_ns and cookie.
+/// the BPF side of sockops and iter (tcpinfo_fill()) reads from the socket at that moment; a record of source `sockops`
+/// that is swept, with the same time_ns and cookie. A twin during whose reading a packet came or went is left out.
 ///
 /// The cookie is 0 where nobody has asked for it before: attach the sockops source first. Needs CAP_BPF, CAP_NET_ADMIN,
 /// CAP_PERFMON and cgroup v2. Source: cgroup/getsockopt by bpf_link, kernel kernel/bpf/cgroup.c.
 class GetsockoptSource final : public tcpinfo::Source {
  public:
-  /// Loads and attaches. Throws tcpinfo::Error: the path is no cgroup v2, no privilege, what the kernel answered. After a
-  /// throw nothing stays attached.
+  /// Loads and attaches. Throws tcpinfo::Error: the path is no cgroup v2, no privilege, what the kernel answered. After
+  /// a throw nothing stays attached.
   explicit GetsockoptSource(const GetsockoptOptions& options);
   ~GetsockoptSource() override;
 

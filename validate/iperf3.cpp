@@ -77,6 +77,13 @@ rapidjson::Document parse(std::string_view json, std::string_view name) {
                            kMakeOne));
 }
 
+std::map<std::string, std::uint64_t, std::less<>> numbers(const Value& object) {
+  std::map<std::string, std::uint64_t, std::less<>> result;
+  for (const auto& [key, value] : object.GetObject())
+    if (value.IsUint64()) result.emplace(std::string(key.GetString(), key.GetStringLength()), value.GetUint64());
+  return result;
+}
+
 Iperf3Stream read_connection(const Value& connected) {
   Iperf3Stream stream;
   stream.socket = static_cast<int>(number(connected, "socket").value_or(0));
@@ -94,9 +101,7 @@ Iperf3Interval read_interval(const Value& object) {
   if (end && end->IsNumber()) interval.end_us = std::llround(end->GetDouble() * 1e6);
   interval.sender = flag(object, "sender");
   interval.omitted = flag(object, "omitted");
-  for (const auto& [key, value] : object.GetObject())
-    if (value.IsUint64())
-      interval.values.emplace(std::string(key.GetString(), key.GetStringLength()), value.GetUint64());
+  interval.values = numbers(object);
   return interval;
 }
 
@@ -144,7 +149,12 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
     each(member(interval, "streams"), [&](const Value& object) {
       auto* stream = stream_of(object);
       if (!stream) return;
-      stream->intervals.push_back(read_interval(object));
+      auto read = read_interval(object);
+      // A server whose client was interrupted prints its last interval again.
+      if (!stream->intervals.empty() && stream->intervals.back().end_us == read.end_us &&
+          stream->intervals.back().omitted == read.omitted)
+        return;
+      stream->intervals.push_back(std::move(read));
       stream->sender = stream->intervals.back().sender;
     });
   });
@@ -152,6 +162,7 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
     const auto *sender = member(object, "sender"), *receiver = member(object, "receiver");
     if (auto* stream = sender ? stream_of(*sender) : nullptr) {
       stream->sent_bytes = number(*sender, "bytes");
+      stream->totals = numbers(*sender);
       if (receiver) stream->received_bytes = number(*receiver, "bytes");
     }
   });

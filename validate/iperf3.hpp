@@ -32,6 +32,9 @@ struct Iperf3Stream {
   std::vector<Iperf3Interval> intervals;
   /// Totals of the end of the run. The other side's are those that it reported over the control connection.
   std::optional<std::uint64_t> sent_bytes, received_bytes;
+  /// Every whole number that the end says of its sender: bytes, retransmits, max_rtt, ... Those of the TCP fields are
+  /// this side's own readings.
+  std::map<std::string, std::uint64_t, std::less<>> totals;
 };
 
 struct Iperf3Result {

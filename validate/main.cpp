@@ -21,11 +21,11 @@ using validation::Family;
 enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNotPossible = 77 };
 
 struct CompareOptions {
-  fs::path iperf3, server, sockops, inet_diag, out;
+  fs::path iperf3, server, sockops, inet_diag, getsockopt, out;
 };
 
 void add_run(CLI::App& app, validation::RunOptions& options, double& interval_ms, double& poll_ms, double& iperf3_s,
-             int& duration_s) {
+             int& duration_s, int& omit_s) {
   auto* run = app.add_subcommand("run", "Let iperf3 run in network namespaces of its own, gather and compare");
   run->add_option("--out", options.out, "Directory for the results")->required();
   const std::map<std::string, Family> families{
@@ -50,6 +50,15 @@ void add_run(CLI::App& app, validation::RunOptions& options, double& interval_ms
   run->add_option("--rate", options.rate_mbit, "Mbit/s of the path, 0: unlimited")
       ->check(CLI::Range(0.0, 100000.0).description(""))
       ->type_name("MBIT")
+      ->capture_default_str();
+  run->add_option("--bitrate", options.bitrate_mbit, "Mbit/s that each stream sends, 0: as much as it can")
+      ->check(CLI::Range(0.0, 100000.0).description(""))
+      ->type_name("MBIT")
+      ->capture_default_str();
+  run->add_option("--omit", omit_s, "How long iperf3 sends before what it counts, as 1 or 1s")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int>{{"s", 1}}, CLI::AsNumberWithUnit::CASE_SENSITIVE))
+      ->check(CLI::Range(0, 60).description(""))
+      ->type_name("TIME")
       ->capture_default_str();
   const std::map<std::string, double> units{{"us", 0.001}, {"ms", 1}, {"s", 1000}};
   const auto time_unit = [&] { return CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::CASE_SENSITIVE); };
@@ -76,6 +85,8 @@ void add_compare(CLI::App& app, CompareOptions& options) {
   compare->add_option("--iperf3-server", options.server, "What iperf3 -s -1 -J printed");
   compare->add_option("--sockops", options.sockops, "JSON lines of the sockops source");
   compare->add_option("--inet-diag", options.inet_diag, "JSON lines of the inet_diag source");
+  compare->add_option("--getsockopt", options.getsockopt,
+                      "JSON lines of what iperf3 was answered; without them gauges and --omit are not compared");
   compare->add_option("--out", options.out, "Write the verdict to this file, as JSON");
 }
 
@@ -99,27 +110,27 @@ std::vector<tcpinfo_record> read_records(const fs::path& file) {
 }
 
 int do_compare(const CompareOptions& options) {
-  if (options.sockops.empty() && options.inet_diag.empty()) {
-    fmt::print(stderr, "tcpinfo-validate: nothing to compare with: give --sockops FILE, --inet-diag FILE or both\n");
+  using tcpinfo::SourceId;
+  validation::Input input;
+  std::map<SourceId, std::vector<tcpinfo_record>> records;
+  for (const auto& [source, file] :
+       {std::pair(SourceId::kSockops, options.sockops), std::pair(SourceId::kInetDiag, options.inet_diag),
+        std::pair(SourceId::kGetsockopt, options.getsockopt)}) {
+    if (file.empty()) continue;
+    records[source] = read_records(file);
+    input.sources.push_back({source, records[source]});
+  }
+  if (input.sources.empty()) {
+    fmt::print(stderr,
+               "tcpinfo-validate: nothing to compare with: give --sockops, --inet-diag or --getsockopt FILE, or all\n");
     return kUsage;
   }
-  validation::Input input;
   input.first = validation::read_iperf3(options.iperf3);
   if (!options.server.empty()) input.second = validation::read_iperf3(options.server);
-  std::vector<tcpinfo_record> sockops, inet_diag;
-  if (!options.sockops.empty()) {
-    sockops = read_records(options.sockops);
-    input.sources.push_back({tcpinfo::SourceId::kSockops, sockops});
-  }
-  if (!options.inet_diag.empty()) {
-    inet_diag = read_records(options.inet_diag);
-    input.sources.push_back({tcpinfo::SourceId::kInetDiag, inet_diag});
-  }
   auto verdict = validation::compare(input);
   verdict.title = options.iperf3.string();
   verdict.kernel = input.first->system;
-  if (!options.sockops.empty()) verdict.records["sockops"] = {{"read", sockops.size()}};
-  if (!options.inet_diag.empty()) verdict.records["inet_diag"] = {{"read", inet_diag.size()}};
+  for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};
   if (!options.out.empty()) {
     validation::OutputFile file(options.out);
     file.write_line(validation::to_json(verdict));
@@ -138,13 +149,14 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  tcpinfo-validate run --out results\n"
       "  tcpinfo-validate run --out results --family ipv6 --parallel 4 --reverse --duration 20s\n"
+      "  tcpinfo-validate run --out results --bitrate 2 --omit 1s\n"
       "  tcpinfo-validate compare --iperf3 results/iperf3.json --sockops results/sockops.jsonl\n"
       "Exit codes: 0 all agrees, 1 it does not or an error, 2 wrong usage, 77 not possible on this machine.");
   validation::RunOptions run_options;
   CompareOptions compare_options;
   double interval_ms = 0, poll_ms = 20, iperf3_s = 0.25;
-  int duration_s = 5;
-  add_run(app, run_options, interval_ms, poll_ms, iperf3_s, duration_s);
+  int duration_s = 5, omit_s = 0;
+  add_run(app, run_options, interval_ms, poll_ms, iperf3_s, duration_s, omit_s);
   add_compare(app, compare_options);
   try {
     app.parse(argc, argv);
@@ -152,6 +164,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? kOk : kUsage;
   }
   run_options.duration = std::chrono::seconds(duration_s);
+  run_options.omit = std::chrono::seconds(omit_s);
   run_options.interval = std::chrono::nanoseconds(static_cast<long long>(interval_ms * 1e6));
   run_options.poll = std::chrono::nanoseconds(static_cast<long long>(poll_ms * 1e6));
   run_options.iperf3_interval = std::chrono::milliseconds(static_cast<long long>(iperf3_s * 1000));

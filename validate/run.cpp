@@ -144,7 +144,8 @@ std::string describe(const RunOptions& options) {
   const char* family = options.family == Family::kIpv4   ? "IPv4"
                        : options.family == Family::kIpv6 ? "IPv6"
                                                          : "IPv4-mapped IPv6";
-  return fmt::format("{}, {} stream{}{}, {}, {}", family, options.parallel, options.parallel == 1 ? "" : "s",
+  return fmt::format("{}, {} stream{}{}{}, {}, {}", family, options.parallel, options.parallel == 1 ? "" : "s",
+                     options.bitrate_mbit > 0 ? fmt::format(" of {:g} Mbit/s", options.bitrate_mbit) : "",
                      options.bidirectional ? " each way"
                      : options.reverse     ? ", server sends"
                                            : "",
@@ -191,7 +192,7 @@ class Run {
         signals_(loop_, SIGINT, SIGTERM),
         progress_timer_(loop_),
         deadline_(loop_),
-        progress_(options.duration) {}
+        progress_(options.omit + options.duration) {}
 
   RunOutcome operator()() {
     lab::link(client_netns_, server_netns_, switch_netns_, {.rate_mbit = options_.rate_mbit});
@@ -327,6 +328,8 @@ class Run {
     add("-t", std::to_string(options_.duration.count()));
     add("-P", std::to_string(options_.parallel));
     add("-C", options_.congestion);
+    if (options_.omit > 0s) add("-O", std::to_string(options_.omit.count()));
+    if (options_.bitrate_mbit > 0) add("-b", fmt::format("{:g}M", options_.bitrate_mbit));
     if (options_.reverse) command.emplace_back("-R");
     if (options_.bidirectional) command.emplace_back("--bidir");
     client_.emplace(lab::SpawnOptions{.command = command,
@@ -336,7 +339,7 @@ class Run {
                                       .stderr_file = client_errors_.path()});
     begin_ = steady_clock::now();
     show_progress();
-    give_up_after(options_.duration + 15s, *client_);
+    give_up_after(options_.omit + options_.duration + 15s, *client_);
     on_end(*client_, [this] {
       client_status_ = client_->wait(0ms);
       progress_timer_.cancel();

@@ -16,6 +16,8 @@ struct RunOptions {
   std::filesystem::path out;
   Family family = Family::kIpv4;
   std::chrono::seconds duration{5};
+  std::chrono::seconds omit{0};  ///< before the duration: iperf3 sends and does not count
+  double bitrate_mbit = 0;       ///< of a stream, by iperf3; 0: as much as it can
   int parallel = 1;
   bool reverse = false;
   bool bidirectional = false;
@@ -37,8 +39,8 @@ struct RunOutcome {
   bool interrupted = false;
 };
 
-/// Makes network namespaces and cgroups, lets iperf3 run between them, gathers with sockops, inet_diag and what iperf3's
-/// own getsockopt calls are answered, writes iperf3.json, iperf3-server.json, sockops.jsonl, inet_diag.jsonl,
+/// Makes network namespaces and cgroups, lets iperf3 run between them, gathers with sockops, inet_diag and what
+/// iperf3's own getsockopt calls are answered, writes iperf3.json, iperf3-server.json, sockops.jsonl, inet_diag.jsonl,
 /// getsockopt.jsonl and verdict.json into `out` and compares. SIGINT and
 /// SIGTERM end it early, with what was gathered. Nothing but the files is left, and those only if all could be written.
 /// Throws NotPossible and tcpinfo::Error.

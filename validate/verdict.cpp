@@ -24,7 +24,7 @@ using rapidjson::SizeType;
 using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
 
 constexpr std::string_view kSchema = "tcpinfo-verdict";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 void write_value(Writer& writer, const std::string& value) {
   writer.String(value.data(), static_cast<SizeType>(value.size()));
@@ -107,10 +107,8 @@ void visit_comparison(Visit&& visit, T& c) {
   visit("unit", c.unit);
   visit("compared", c.compared);
   visit("agreed", c.agreed);
-  visit("inside", c.inside);
   visit("largest_difference", c.largest_difference);
   visit("median_window", c.median_window);
-  visit("median_allowance", c.median_allowance);
   visit("control_agreed", c.control_agreed);
   visit("passed", c.passed);
   visit("note", c.note);
@@ -234,12 +232,13 @@ std::string to_table(const Verdict& verdict) {
     out += '\n';
   };
   line("{} ({})", verdict.title, verdict.iperf3_version);
-  line("{:<10} {:<14} {:<8} {:<8} {:>8} {:>7} {:>7} {:>12} {:>12} {:>12} {:<8} {:>8}", "source", "field", "end",
-       "method", "compared", "agreed", "inside", "largest diff", "window", "allowance", "unit", "control");
+  line("{:<10} {:<14} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12} {:>12} {:<8} {:>8}", "source", "field", "iperf3", "end",
+       "method", "compared", "agreed", "largest diff", "window", "unit", "control");
   for (const auto& c : verdict.comparisons)
-    line("{:<10} {:<14} {:<8} {:<8} {:>8} {:>7} {:>7} {:>12g} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
-         c.end, c.method, c.compared, c.agreed, c.inside, c.largest_difference, c.median_window, c.median_allowance,
-         c.unit, c.control_agreed, c.passed ? "ok" : "FAILED");
+    line("{:<10} {:<14} {:<12} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
+         c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed, c.largest_difference,
+         c.median_window, c.unit == "none" ? "-" : c.unit, c.has_control() ? std::to_string(c.control_agreed) : "-",
+         c.passed ? "ok" : "FAILED");
   for (const auto& alignment : verdict.alignments)
     line("start of the {}'s clock by {}: known to {:.3f} ms from {} intervals", alignment.file, alignment.source,
          static_cast<double>(alignment.uncertainty_ns) / 1e6, alignment.intervals);

@@ -14,9 +14,9 @@ namespace validation {
 /// When iperf3's clock started, found from the byte counts of its intervals and of our records.
 struct Alignment {
   std::string file;                  ///< "client" or "server": whose result it is for
-  std::string source;                ///< "sockops" or "inet_diag": whose records it was found from
-  std::uint64_t start_boot_ns = 0;   ///< middle of what the data allow
-  std::uint64_t uncertainty_ns = 0;  ///< the data allow this much to either side
+  std::string source;                ///< whose records it was found from
+  std::uint64_t start_boot_ns = 0;   ///< middle of what the data allow; getsockopt: the latest
+  std::uint64_t uncertainty_ns = 0;  ///< the data allow this much to either side; getsockopt: how late answers came
   std::uint64_t intervals = 0;       ///< interval ends that bound it
 };
 
@@ -28,31 +28,33 @@ struct StreamIdentity {
   std::uint64_t sender_cookie = 0, receiver_cookie = 0;
 };
 
-/// One quantity of one source beside iperf3's.
+/// One quantity of one source beside iperf3's, or many at once beside what iperf3 was answered.
 struct Comparison {
-  std::string source;  ///< "sockops" or "inet_diag"
-  std::string field;   ///< of the field table
-  std::string iperf3;  ///< iperf3's name for it
-  std::string rule;    ///< of the field table: how iperf3's figure follows from ours
-  /// "exact": equal. "bracket": between our counts before and after, no tolerance. "window": a gauge, within our
-  /// samples around it and an allowance; the rule and its reasons stand at compare_gauge() in compare.cpp.
+  std::string source;  ///< "sockops", "inet_diag" or "getsockopt"
+  std::string field;   ///< of the field table; or "counters", "constants", "all": every field of the kind
+  std::string iperf3;  ///< iperf3's name for it; empty: compared with what iperf3 was answered (source getsockopt)
+  std::string rule;    ///< how iperf3's figure follows: of the field table, or total, max, min, mean of a run
+  /// None knows a tolerance. "exact", "equal": equal. "bracket": between the readings before and after. "still": where
+  /// no packet came or went between a sample and an answer, every other field is equal. "twin": the same of the BPF
+  /// side's own reading at the moment of an answer. The rules and their reasons stand in ledger.hpp and answers.hpp.
   std::string method;
   std::string end;   ///< "sender" or "receiver": whose socket was read
   std::string unit;  ///< of the differences
   std::uint64_t compared = 0, agreed = 0;
-  std::uint64_t inside = 0;          ///< "window": of those that agreed, without the allowance
-  double largest_difference = 0;     ///< how far iperf3's figure lay outside bracket or window, at most
-  double median_window = 0;          ///< how sharp the comparison was: the width of bracket or window
-  double median_allowance = 0;       ///< "window": how far beyond it a reading still agrees
-  std::uint64_t control_agreed = 0;  ///< would agree with iperf3's readings shifted by half the run
+  double largest_difference = 0;     ///< how far a figure lay outside its bracket, at most
+  double median_window = 0;          ///< how sharp the comparison was: the width of the bracket
+  std::uint64_t control_agreed = 0;  ///< has_control(): would agree with readings shifted by half the run
   bool passed = false;
   std::string note;
+
+  /// Where all have to be equal, whatever the moment, a shifted one tells nothing.
+  bool has_control() const noexcept { return method == "exact" || method == "bracket"; }
 };
 
 /// What came out of a run. As JSON, in a file verdict.json, it is an object with the members
 ///
 ///     schema       "tcpinfo-verdict"
-///     version      1; raised when a member changes its meaning or goes, not when one is added
+///     version      2; raised when a member changes its meaning or goes, not when one is added
 ///     passed       boolean: there is no failure
 ///     title        "IPv4, 1 stream, cubic, 200 Mbit/s"
 ///     iperf3_version, kernel

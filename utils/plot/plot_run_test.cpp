@@ -86,9 +86,10 @@ TEST_F(PlotRun, DrawsEveryQuantityAndOnePage) {
   EXPECT_THAT(html, HasSubstr("</html>"));
   EXPECT_THAT(html, HasSubstr("passed"));
   EXPECT_THAT(html, HasSubstr("Smoothed round-trip time"));
+  EXPECT_THAT(html, HasSubstr("<tr><td>getsockopt<td><code>rtt</code><td><code>end.mean_rtt</code>"));
   for (const auto* elsewhere : {"<script", "<img", "<link", "src=", "url(http"})
     EXPECT_THAT(html, Not(HasSubstr(elsewhere)));
-  EXPECT_EQ(names(one).size(), 7u) << "nothing else may be left behind";
+  EXPECT_EQ(names(one).size(), 8u) << "nothing else may be left behind";
 }
 
 TEST_F(PlotRun, DrawsASetOnOnePageAndNamesTheRunThatItCannot) {
@@ -131,7 +132,7 @@ TEST_F(PlotRun, WritesNothingWhereNothingCanBeDrawn) {
   auto outcome = run(one);
   EXPECT_EQ(outcome.status, 1);
   EXPECT_THAT(outcome.output, HasSubstr("short/iperf3.json"));
-  EXPECT_EQ(names(one).size(), 5u);
+  EXPECT_EQ(names(one).size(), 6u);
   fs::remove(one / "iperf3.json");
   outcome = run(one);
   EXPECT_EQ(outcome.status, 1);

@@ -40,6 +40,15 @@ std::int64_t cwnd(std::int64_t us) { return 100 + us / 100'000; }
 struct Scenario {
   int streams = 1;
   std::string family = "10.77.0.";
+  std::int64_t still_from = 10 * kRunUs;  // nothing is written, sent or received any more
+  std::int64_t omit_us = 0;               // iperf3 counts from here on; a whole number of intervals
+
+  std::int64_t when(std::int64_t us) const { return std::min(us, still_from); }
+  static std::int64_t end_of(int interval, int stream) {
+    return interval == 0 ? std::int64_t{0} : interval * 250'000 + interval % 3 * 70 + 11 * stream;
+  }
+  // iperf3 reads once more when the time to be omitted is over.
+  static constexpr std::int64_t kResetLaterUs = 40;
 
   int client_port(int stream) const { return 40'000 + 2 * stream; }
 
@@ -54,26 +63,39 @@ struct Scenario {
            fmt::format(R"({{"socket":{},"local_host":"{}{}","local_port":{},"remote_host":"{}{}","remote_port":{}}})",
                        5 + s, family, here, server ? 5201 : client_port(s), family, 3 - here,
                        server ? client_port(s) : 5201));
-      join(totals, fmt::format(R"({{"sender":{{"socket":{0},"bytes":{1}}},"receiver":{{"socket":{0},"bytes":{2}}}}})",
-                               5 + s, server ? 0 : written(kRunUs), read_by_server(kRunUs + 10'000)));
+      std::int64_t sum = 0;
+      for (int i = 1; i <= kIntervals; ++i) sum += rtt(when(end_of(i, s)));
+      const auto last = when(end_of(kIntervals, s)), restart = omit_us > 0 ? when(omitted_at(s)) : 0;
+      const auto own =
+          fmt::format(R"("retransmits":{},"max_snd_cwnd":{},"max_snd_wnd":{},"max_rtt":{},"min_rtt":{},"mean_rtt":{})",
+                      retransmitted(last) - retransmitted(restart), cwnd(last) * 1448, 3'000'000 + last / 10, rtt(last),
+                      rtt(when(end_of(1, s))), sum / kIntervals);
+      join(
+          totals,
+          fmt::format(R"({{"sender":{{"socket":{0},"bytes":{1},{3}}},"receiver":{{"socket":{0},"bytes":{2}}}}})", 5 + s,
+                      server ? 0 : written(last) - written(restart), read_by_server(when(kRunUs + 10'000)), own));
     }
     for (int i = 1; i <= kIntervals; ++i) {
       std::string list;
       for (int s = 0; s < streams; ++s) {
-        const auto at = [&](int n) { return n == 0 ? std::int64_t{0} : n * 250'000 + n % 3 * 70 + 11 * s; };
-        const auto from = at(i - 1), to = at(i);
+        const auto to = end_of(i, s);
+        const bool omitted = to - 1000 <= omit_us;
+        const bool restarted = omit_us > 0 && !omitted && end_of(i - 1, s) - 1000 <= omit_us;
+        const auto from = restarted ? end_of(i - 1, s) + kResetLaterUs : end_of(i - 1, s);
+        const auto shown = static_cast<double>(omitted || omit_us == 0 ? to : to - omit_us - kResetLaterUs) / 1e6;
+        const bool first = i == 1;
         if (server) {
-          const auto counted = [&](std::int64_t us) { return read_by_server(us + kServerLaterUs); };
-          join(list, fmt::format(R"({{"socket":{},"end":{:.6f},"bytes":{},"omitted":false,"sender":false}})", 5 + s,
-                                 static_cast<double>(to) / 1e6, counted(to) - (i == 1 ? 0 : counted(from))));
+          const auto counted = [&](std::int64_t us) { return read_by_server(when(us + kServerLaterUs)); };
+          join(list, fmt::format(R"({{"socket":{},"end":{:.6f},"bytes":{},"omitted":{},"sender":false}})", 5 + s, shown,
+                                 counted(to) - (first ? 0 : counted(from)), omitted));
         } else {
           join(
               list,
               fmt::format(
-                  R"({{"socket":{},"end":{:.6f},"bytes":{},"retransmits":{},"snd_cwnd":{},"snd_wnd":{},"rtt":{},"rttvar":{},"pmtu":1500,"omitted":false,"sender":true}})",
-                  5 + s, static_cast<double>(to) / 1e6, written(to) - written(from),
-                  retransmitted(to) - (i == 1 ? 0 : retransmitted(from)), cwnd(to) * 1448, 3'000'000 + to / 10, rtt(to),
-                  500 + to / 10'000));
+                  R"({{"socket":{},"end":{:.6f},"bytes":{},"retransmits":{},"snd_cwnd":{},"snd_wnd":{},"rtt":{},"rttvar":{},"pmtu":1500,"omitted":{},"sender":true}})",
+                  5 + s, shown, written(when(to)) - written(when(from)),
+                  retransmitted(when(to)) - (first ? 0 : retransmitted(when(from))), cwnd(when(to)) * 1448,
+                  3'000'000 + when(to) / 10, rtt(when(to)), 500 + when(to) / 10'000, omitted));
         }
       }
       join(intervals, fmt::format(R"({{"streams":[{}],"sum":{{}}}})", list));
@@ -81,6 +103,29 @@ struct Scenario {
     return fmt::format(
         R"({{"start":{{"connected":[{}],"version":"iperf 3.12","system_info":"Linux test","timestamp":{{"timesecs":1}},{},"test_start":{{"protocol":"TCP","reverse":0}}}},"intervals":[{}],"end":{{"streams":[{}],"sender_tcp_congestion":"cubic"}}}})",
         connected, server ? R"("accepted_connection":{})" : R"("connecting_to":{})", intervals, totals);
+  }
+
+  std::int64_t omitted_at(int stream) const {
+    int i = 0;
+    while (end_of(i + 1, stream) - 1000 <= omit_us) ++i;
+    return end_of(i, stream) + kResetLaterUs;
+  }
+
+  /// What iperf3 was answered of every stream, each answer with its twin.
+  std::vector<tcpinfo_record> answers() const {
+    std::vector<tcpinfo_record> result;
+    for (int s = 0; s < streams; ++s)
+      for (const bool server : {false, true}) {
+        std::vector<std::int64_t> times;
+        for (int i = 1; i <= kIntervals; ++i) times.push_back(end_of(i, s) + (server ? kServerLaterUs : 0));
+        if (omit_us > 0 && !server) times.push_back(omitted_at(s));
+        for (const auto us : times) {
+          result.push_back(record(tcpinfo::SourceId::kGetsockopt, s, server, us, false));
+          result.push_back(record(tcpinfo::SourceId::kSockops, s, server, us, false));
+          tcpinfo::set_number(result.back(), tcpinfo::Field::swept, 1);
+        }
+      }
+    return result;
   }
 
   /// Both ends of every stream and the control connection, every `every_us`.
@@ -118,6 +163,7 @@ struct Scenario {
     tcpinfo::set_present(record, Field::local_address);
     tcpinfo::set_present(record, Field::peer_address);
     const bool control = stream < 0;
+    us = when(us);
     const auto waiting = control || server ? 0 : written(us) - written(us - 2000);
     const auto again = server ? 0 : 1448 * retransmitted(us);
     set(Field::bytes_retrans, again);
@@ -140,11 +186,12 @@ struct Scenario {
 class Compare : public testing::Test {
  protected:
   Scenario scenario;
-  std::vector<tcpinfo_record> sockops, inet_diag;
+  std::vector<tcpinfo_record> sockops, inet_diag, answers;
 
   void gather() {
     sockops = scenario.records(tcpinfo::SourceId::kSockops, 10'000);
     inet_diag = scenario.records(tcpinfo::SourceId::kInetDiag, 20'000);
+    answers = scenario.answers();
   }
 
   void SetUp() override { gather(); }
@@ -154,6 +201,7 @@ class Compare : public testing::Test {
     input.first = parse_iperf3(scenario.iperf3(false), "client");
     input.second = parse_iperf3(scenario.iperf3(true), "server");
     input.sources = {{tcpinfo::SourceId::kSockops, sockops}, {tcpinfo::SourceId::kInetDiag, inet_diag}};
+    if (!answers.empty()) input.sources.push_back({tcpinfo::SourceId::kGetsockopt, answers});
     return compare(input);
   }
 
@@ -172,6 +220,12 @@ class Compare : public testing::Test {
     return found == verdict.comparisons.end() ? nullptr : &*found;
   }
 
+  static const Comparison* find_end(const Verdict& verdict, std::string_view source, std::string_view iperf3) {
+    const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(),
+                                    [&](const Comparison& c) { return c.source == source && c.iperf3 == iperf3; });
+    return found == verdict.comparisons.end() ? nullptr : &*found;
+  }
+
   static std::vector<std::string> failed(const Verdict& verdict) {
     std::vector<std::string> result;
     for (const auto& c : verdict.comparisons)
@@ -180,19 +234,18 @@ class Compare : public testing::Test {
   }
 };
 
-TEST_F(Compare, AgreesWithItself) {
+/// Without what iperf3 was answered: the byte ledger alone.
+class Ledger : public Compare {
+ protected:
+  void SetUp() override {
+    Compare::SetUp();
+    answers.clear();
+  }
+};
+
+TEST_F(Ledger, AgreesWithItself) {
   const auto v = verdict();
   EXPECT_THAT(v.failures, IsEmpty());
-  for (const char* source : {"sockops", "inet_diag"})
-    for (const char* field : {"rtt", "rttvar", "snd_cwnd", "snd_wnd", "pmtu"}) {
-      const auto* c = find(v, source, field, "window");
-      ASSERT_NE(c, nullptr) << source << " " << field;
-      EXPECT_GE(c->compared, 18u) << source << " " << field;
-      EXPECT_EQ(c->agreed, c->compared) << source << " " << field;
-      EXPECT_EQ(c->inside, c->compared) << source << " " << field;
-      EXPECT_EQ(c->largest_difference, 0) << source << " " << field;
-      EXPECT_EQ(c->control_agreed, field == std::string_view("pmtu") ? c->compared : 0) << source << " " << field;
-    }
   for (const char* source : {"sockops", "inet_diag"})
     for (const char* field : {"total_retrans", "bytes_sent", "bytes_received"}) {
       const auto* c = find(v, source, field, "bracket");
@@ -205,7 +258,158 @@ TEST_F(Compare, AgreesWithItself) {
   EXPECT_EQ(totals->compared, 1u);
 }
 
-TEST_F(Compare, FindsWhenIperf3StartedAndWhichSocketsItUsed) {
+TEST_F(Compare, AgreesWithItself) {
+  const auto v = verdict();
+  EXPECT_THAT(v.failures, IsEmpty());
+  for (const char* field : {"rtt", "rttvar", "snd_cwnd", "snd_wnd", "pmtu", "total_retrans", "bytes_sent"}) {
+    const auto* c = find(v, "getsockopt", field, "exact");
+    ASSERT_NE(c, nullptr) << field;
+    EXPECT_EQ(c->compared, 20u) << field;
+    EXPECT_EQ(c->agreed, 20u) << field;
+    if (tcpinfo::find_field(field)->kind == tcpinfo::Kind::gauge && field != std::string_view("pmtu")) {
+      EXPECT_EQ(c->control_agreed, 0u) << field;
+    }
+  }
+  for (const char* end : {"end.bytes", "end.retransmits", "end.max_snd_cwnd", "end.max_snd_wnd", "end.max_rtt",
+                          "end.min_rtt", "end.mean_rtt"}) {
+    ASSERT_NE(find_end(v, "getsockopt", end), nullptr) << end;
+    EXPECT_EQ(find_end(v, "getsockopt", end)->compared, 1u) << end;
+  }
+  EXPECT_GE(find(v, "getsockopt", "all", "twin")->compared, 20u * 6);
+  for (const char* source : {"sockops", "inet_diag"}) {
+    EXPECT_GE(find(v, source, "counters", "bracket")->compared, 250u * 4) << source;
+    EXPECT_GE(find(v, source, "constants", "equal")->compared, 220u * 2) << source;
+  }
+}
+
+/// One unit more in one place, a field at a time.
+class OneUnit : public Compare, public testing::WithParamInterface<tcpinfo::Field> {
+ protected:
+  static std::vector<tcpinfo_record> with_fault(std::vector<tcpinfo_record> records,
+                                                const std::function<bool(const tcpinfo_record&)>& where) {
+    bool done = false;
+    for (auto& record : records)
+      if (!done && record.time_ns > kStartNs + 2'600'000'000 && record.local_port == 40'000 && where(record)) {
+        tcpinfo::set_number(record, GetParam(), *tcpinfo::Record(record).number(GetParam()) + 1);
+        done = true;
+      }
+    return records;
+  }
+};
+
+TEST_P(OneUnit, InAnAnswerIsFound) {
+  const auto sound = answers;
+  answers = with_fault(sound, [](const auto& r) { return r.source == TCPINFO_SOURCE_GETSOCKOPT; });
+  auto v = verdict();
+  EXPECT_THAT(failed(v), Contains(testing::StartsWith("getsockopt"))) << "iperf3 printed something else";
+  EXPECT_THAT(v.failures, Not(IsEmpty()));
+
+  answers = with_fault(sound, [](const auto& r) { return r.source == TCPINFO_SOURCE_SOCKOPS; });
+  v = verdict();
+  const bool counts = tcpinfo::info(GetParam()).kind == tcpinfo::Kind::counter;
+  // A twin with another count is one beside which a packet came: not one that can be compared.
+  if (!counts) {
+    EXPECT_THAT(failed(v), ElementsAre("getsockopt all"));
+  }
+}
+
+TEST_P(OneUnit, InASampleOfAStillSocketIsFound) {
+  scenario.still_from = 2'000'000;
+  gather();
+  for (auto& record : sockops)
+    if (record.time_ns / 10'000'000 % 3 == 0 && record.event == TCPINFO_EVENT_SAMPLE)
+      tcpinfo::set_number(record, tcpinfo::Field::swept, 1);
+  const auto sound = verdict();
+  EXPECT_THAT(sound.failures, IsEmpty());
+  EXPECT_GE(find(sound, "sockops", "all", "still")->compared, 60u * 6);
+  EXPECT_GE(find(sound, "inet_diag", "all", "still")->compared, 100u * 6);
+  if (GetParam() == tcpinfo::Field::notsent_bytes) return;  // moves by the application's writing
+  for (auto* records : {&sockops, &inet_diag}) {
+    const auto before = *records;
+    *records = with_fault(before, [&](const auto& r) { return records == &inet_diag || r.swept == 1; });
+    const auto v = verdict();
+    EXPECT_THAT(failed(v), Contains(testing::StartsWith(records == &sockops ? "sockops" : "inet_diag")));
+    *records = before;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fields, OneUnit,
+                         testing::Values(tcpinfo::Field::rtt, tcpinfo::Field::rttvar, tcpinfo::Field::snd_cwnd,
+                                         tcpinfo::Field::snd_mss, tcpinfo::Field::snd_wnd, tcpinfo::Field::pmtu,
+                                         tcpinfo::Field::total_retrans, tcpinfo::Field::bytes_sent,
+                                         tcpinfo::Field::bytes_retrans, tcpinfo::Field::notsent_bytes),
+                         [](const auto& i) { return std::string(tcpinfo::info(i.param).name); });
+
+TEST_F(Compare, BlamesEachFigureOfTheEnd) {
+  for (const std::string figure :
+       {"bytes", "retransmits", "max_snd_cwnd", "max_snd_wnd", "max_rtt", "min_rtt", "mean_rtt"}) {
+    auto json = scenario.iperf3(false);
+    const auto end = json.find(R"("end":{"streams")");
+    const auto at = json.find("\"" + figure + "\":", end) + figure.size() + 3;
+    const auto number = std::stoll(json.substr(at));
+    json.replace(at, std::to_string(number).size(), std::to_string(number + 1));
+    Input input;
+    input.first = parse_iperf3(json, "client");
+    input.sources = {{tcpinfo::SourceId::kGetsockopt, answers}};
+    const auto v = compare(input);
+    EXPECT_THAT(v.failures, ElementsAre(HasSubstr("iperf3's end." + figure))) << figure;
+  }
+}
+
+TEST_F(Compare, ASampleAheadInOneCounterAndBehindInAnotherIsFound) {
+  // Read between the moment of an answer and its stamp, or so it claims: it may be on either side of it.
+  auto& answer = *std::find_if(answers.begin(), answers.end(), [](const auto& r) {
+    return r.source == TCPINFO_SOURCE_GETSOCKOPT && r.local_port == 40'000 && r.time_ns > kStartNs + 2'600'000'000;
+  });
+  auto sample = scenario.record(tcpinfo::SourceId::kSockops, 0, false,
+                                static_cast<std::int64_t>((answer.time_ns - kStartNs) / 1000) - 1, false);
+  sockops.push_back(sample);
+  EXPECT_THAT(verdict().failures, IsEmpty());
+  sockops.back().bytes_retrans = answer.bytes_retrans + 1448;
+  sockops.back().bytes_sent = answer.bytes_sent + 1448;
+  EXPECT_THAT(verdict().failures, IsEmpty()) << "after it";
+  sockops.back().bytes_retrans = answer.bytes_retrans - 1448;
+  EXPECT_THAT(failed(verdict()), Contains("sockops counters"));
+}
+
+TEST_F(Compare, BlamesAnAnswerThatIsMissing) {
+  const auto gone = std::find_if(answers.begin(), answers.end(), [](const auto& r) {
+    return r.source == TCPINFO_SOURCE_GETSOCKOPT && r.local_port == 40'000;
+  });
+  answers.erase(gone);
+  EXPECT_THAT(verdict().failures, Contains(HasSubstr("iperf3 was answered 19 times of stream 5")));
+  answers.clear();
+  answers.push_back(scenario.record(tcpinfo::SourceId::kGetsockopt, -1, false, 0, false));
+  EXPECT_THAT(verdict().failures, Contains(HasSubstr("none of the figures of the client's result was compared")));
+}
+
+TEST_F(Compare, AnAnswerBeyondThePrintedIntervalsIsOneWithoutData) {
+  auto more = scenario.record(tcpinfo::SourceId::kGetsockopt, 0, false, Scenario::end_of(kIntervals, 0), false);
+  more.time_ns += 1000;
+  answers.push_back(more);
+  EXPECT_THAT(verdict().failures, ElementsAre(HasSubstr("mean_rtt"))) << "it counts for the mean";
+  answers.back().bytes_sent += 1;
+  EXPECT_THAT(verdict().failures, Contains(HasSubstr("though 1 bytes were written")));
+}
+
+TEST_F(Compare, CountsFromWhereOmitEnds) {
+  scenario.omit_us = 1'000'000;
+  gather();
+  const auto sound = verdict();
+  EXPECT_THAT(sound.failures, IsEmpty());
+  EXPECT_EQ(find(sound, "getsockopt", "bytes_sent", "exact")->compared, 20u);
+  EXPECT_EQ(find(sound, "getsockopt", "total_retrans", "exact")->compared, 20u);
+  EXPECT_EQ(find(sound, "sockops", "bytes_sent", "bracket"), nullptr);
+  EXPECT_NEAR(static_cast<double>(sound.alignments.front().start_boot_ns), static_cast<double>(kStartNs), 2000);
+  // The reading at its end is what iperf3 counts from.
+  for (auto& answer : answers)
+    if (answer.source == TCPINFO_SOURCE_GETSOCKOPT && answer.local_port == 40'000 &&
+        answer.time_ns == kStartNs + static_cast<std::uint64_t>(scenario.omitted_at(0)) * 1000 + 300)
+      answer.bytes_sent += 1;
+  EXPECT_THAT(verdict().failures, Contains(HasSubstr("iperf3's end.bytes")));
+}
+
+TEST_F(Ledger, FindsWhenIperf3StartedAndWhichSocketsItUsed) {
   const auto v = verdict();
   ASSERT_FALSE(v.alignments.empty());
   const auto& a = v.alignments.front();
@@ -232,11 +436,11 @@ TEST_F(Compare, SeveralStreamsAndIpv6) {
   gather();
   const auto v = verdict();
   EXPECT_THAT(v.failures, IsEmpty());
-  EXPECT_GE(find(v, "sockops", "rtt", "window")->compared, 4 * 18u);
+  EXPECT_EQ(find(v, "getsockopt", "rtt", "exact")->compared, 4 * 20u);
   EXPECT_THAT(v.streams, SizeIs(4));
 }
 
-TEST_F(Compare, MappedAddressesAreIpv4) {
+TEST_F(Ledger, MappedAddressesAreIpv4) {
   auto json = scenario.iperf3(true);
   for (std::size_t at = 0; (at = json.find("\"10.77.0.", at)) != std::string::npos; at += 10)
     json.insert(at + 1, "::ffff:");
@@ -247,37 +451,29 @@ TEST_F(Compare, MappedAddressesAreIpv4) {
   EXPECT_THAT(compare(input).failures, IsEmpty());
 }
 
-TEST_F(Compare, BlamesAGaugeThatIsOffByOnePercent) {
-  change(sockops, tcpinfo::Field::rtt, [](auto value) { return value * 101 / 100; });
-  const auto v = verdict();
-  EXPECT_THAT(failed(v), ElementsAre("sockops rtt"));
-  EXPECT_THAT(v.failures, ElementsAre(AllOf(HasSubstr("sockops: rtt"), HasSubstr("0 of "))));
-  EXPECT_NEAR(find(v, "sockops", "rtt", "window")->largest_difference, 250, 60);
-}
-
-TEST_F(Compare, BlamesInetDiagAlone) {
-  change(inet_diag, tcpinfo::Field::rttvar, [](auto value) { return value + 50; });
-  EXPECT_THAT(failed(verdict()), ElementsAre("inet_diag rttvar"));
+TEST_F(Compare, BlamesASourceWhoseClockIsLate) {
+  for (auto* records : {&sockops, &inet_diag}) {
+    const auto sound = *records;
+    change(*records, tcpinfo::Field::time_ns, [](auto value) { return value + 25'000'000; });
+    const std::string source = records == &sockops ? "sockops" : "inet_diag";
+    EXPECT_THAT(failed(verdict()), Contains(source + " counters"));
+    *records = sound;
+  }
 }
 
 TEST_F(Compare, BlamesAConstantThatDiffers) {
   change(sockops, tcpinfo::Field::pmtu, [](auto) { return 1492; });
-  EXPECT_THAT(failed(verdict()), ElementsAre("sockops pmtu"));
+  EXPECT_THAT(failed(verdict()), ElementsAre("sockops constants", "sockops constants"));
 }
 
-TEST_F(Compare, BlamesACwndInSegmentsOfTheWrongSize) {
-  change(inet_diag, tcpinfo::Field::snd_mss, [](auto) { return 1460; });
-  EXPECT_THAT(failed(verdict()), ElementsAre("inet_diag snd_cwnd"));
-}
-
-TEST_F(Compare, BlamesOneRetransmissionTooMany) {
+TEST_F(Ledger, BlamesOneRetransmissionTooMany) {
   change(sockops, tcpinfo::Field::total_retrans, [](auto value) { return value > 20 ? value + 1 : value; });
   const auto v = verdict();
   EXPECT_THAT(failed(v), ElementsAre("sockops total_retrans"));
   EXPECT_EQ(find(v, "sockops", "total_retrans", "bracket")->largest_difference, 1);
 }
 
-TEST_F(Compare, BlamesBytesThatAreOffByOnePercent) {
+TEST_F(Ledger, BlamesBytesThatAreOffByOnePercent) {
   change(sockops, tcpinfo::Field::bytes_sent, [](auto value) { return value * 101 / 100; });
   const auto v = verdict();
   EXPECT_THAT(failed(v), Contains("sockops bytes_sent"));
@@ -285,7 +481,7 @@ TEST_F(Compare, BlamesBytesThatAreOffByOnePercent) {
   EXPECT_THAT(v.failures, Contains(HasSubstr("sockops: no start of iperf3's clock suits all intervals")));
 }
 
-TEST_F(Compare, BlamesOneByteAtTheEnd) {
+TEST_F(Ledger, BlamesOneByteAtTheEnd) {
   for (auto& record : sockops)
     if (record.event == TCPINFO_EVENT_CLOSE && record.local_port == 40'000) record.bytes_sent += 1;
   const auto v = verdict();
@@ -293,7 +489,7 @@ TEST_F(Compare, BlamesOneByteAtTheEnd) {
   EXPECT_EQ(find(v, "sockops", "bytes_sent", "exact")->largest_difference, 1);
 }
 
-TEST_F(Compare, DataThatArrivedAndWasNotReadIsNoError) {
+TEST_F(Ledger, DataThatArrivedAndWasNotReadIsNoError) {
   // The receiver closes early: iperf3 has read less than came, and the queue is empty in the last record.
   for (auto& record : sockops)
     if (record.event == TCPINFO_EVENT_CLOSE && record.local_port == 5201) {
@@ -303,13 +499,13 @@ TEST_F(Compare, DataThatArrivedAndWasNotReadIsNoError) {
   EXPECT_THAT(verdict().failures, IsEmpty());
 }
 
-TEST_F(Compare, BlamesReceivedBytesThatNobodySent) {
+TEST_F(Ledger, BlamesReceivedBytesThatNobodySent) {
   for (auto& record : sockops)
     if (record.event == TCPINFO_EVENT_CLOSE && record.local_port == 5201) record.bytes_received += 1;
   EXPECT_THAT(failed(verdict()), ElementsAre("sockops bytes_received"));
 }
 
-TEST_F(Compare, BlamesASourceWhoseClockIsLate) {
+TEST_F(Ledger, BlamesASourceWhoseClockIsLate) {
   change(sockops, tcpinfo::Field::time_ns, [](auto value) { return value + 50'000'000; });
   const auto v = verdict();
   EXPECT_THAT(v.failures, Contains(AllOf(HasSubstr("sockops and inet_diag place the start of the client's result"),
@@ -317,7 +513,7 @@ TEST_F(Compare, BlamesASourceWhoseClockIsLate) {
   EXPECT_THAT(failed(v), Contains("inet_diag bytes_sent"));
 }
 
-TEST_F(Compare, BlamesAClockThatJumpsInTheMiddle) {
+TEST_F(Ledger, BlamesAClockThatJumpsInTheMiddle) {
   change(sockops, tcpinfo::Field::time_ns,
          [](auto value) { return value > kStartNs + 2'500'000'000 ? value + 50'000'000 : value; });
   EXPECT_THAT(verdict().failures, Contains(HasSubstr("sockops: no start of iperf3's clock suits all intervals")));
@@ -332,12 +528,13 @@ TEST_F(Compare, NamesTheStreamThatIsMissing) {
                                             HasSubstr("port 40002"))));
 }
 
-TEST_F(Compare, AQuantityThatCouldNotBeComparedFails) {
-  for (auto& record : sockops) record.present[0] &= ~(std::uint64_t{1} << TCPINFO_FIELD_pmtu);
-  EXPECT_THAT(verdict().failures, ElementsAre(HasSubstr("sockops: pmtu of the sender was not compared")));
+TEST_F(Ledger, AQuantityThatCouldNotBeComparedFails) {
+  for (auto& record : sockops)
+    record.present[TCPINFO_FIELD_total_retrans / 64] &= ~(std::uint64_t{1} << TCPINFO_FIELD_total_retrans % 64);
+  EXPECT_THAT(verdict().failures, ElementsAre(HasSubstr("sockops: total_retrans of the sender was not compared")));
 }
 
-TEST_F(Compare, SweptSamplesCountForGaugesButNotForTheLedger) {
+TEST_F(Ledger, SweptSamplesDoNotCount) {
   for (auto& record : sockops)
     if (record.time_ns / 10'000'000 % 3 != 0 && record.event == TCPINFO_EVENT_SAMPLE) {
       tcpinfo::set_number(record, tcpinfo::Field::swept, 1);
@@ -346,7 +543,7 @@ TEST_F(Compare, SweptSamplesCountForGaugesButNotForTheLedger) {
   EXPECT_THAT(verdict().failures, IsEmpty());
 }
 
-TEST_F(Compare, ComparingNothingFails) {
+TEST_F(Ledger, ComparingNothingFails) {
   sockops.clear();
   std::erase_if(inet_diag, [](const tcpinfo_record& record) { return record.local_port % 1000 < 100; });
   for (auto& record : inet_diag) record.local_port = 1;
@@ -357,7 +554,7 @@ TEST_F(Compare, ComparingNothingFails) {
   EXPECT_FALSE(compare(Input{}).passed());
 }
 
-TEST_F(Compare, SockopsAloneAndInetDiagAlone) {
+TEST_F(Ledger, SockopsAloneAndInetDiagAlone) {
   for (const bool use_sockops : {true, false}) {
     Input input;
     input.first = parse_iperf3(scenario.iperf3(false), "client");
@@ -382,7 +579,7 @@ TEST_F(Compare, VerdictSurvivesItsFile) {
   EXPECT_FALSE(again.passed());
   EXPECT_THAT(to_table(v), AllOf(HasSubstr("snd_cwnd"), HasSubstr("failure: two"), HasSubstr("FAILED")));
   EXPECT_THROW(parse_verdict("{}", "test"), tcpinfo::Error);
-  EXPECT_THROW(parse_verdict(R"({"schema":"tcpinfo-verdict","version":2})", "test"), tcpinfo::Error);
+  EXPECT_THROW(parse_verdict(R"({"schema":"tcpinfo-verdict","version":1})", "test"), tcpinfo::Error);
 }
 
 std::string complaint(const std::string& json) {

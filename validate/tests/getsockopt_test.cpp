@@ -124,17 +124,16 @@ TEST_F(Getsockopt, AllOtherAnswersStayAsTheyAre) {
   for (const std::size_t room : {std::size_t{0}, std::size_t{1}, std::size_t{4}, std::size_t{16}, std::size_t{4096},
                                  std::size_t{4097}, std::size_t{70'000}})
     for (const int socket : {pair.client.fd(), listener.fd(), -1})
-      for (const auto& [level, option] : std::initializer_list<std::pair<int, int>>{
-               {SOL_SOCKET, SO_RCVBUF},
-               {SOL_SOCKET, SO_COOKIE},
-               {SOL_SOCKET, SO_ERROR},
-               {SOL_SOCKET, 31'000},
-               {IPPROTO_TCP, TCP_MAXSEG},
-               {IPPROTO_TCP, TCP_CONGESTION},
-               {IPPROTO_TCP, TCP_CC_INFO},
-               {IPPROTO_TCP, 31'000},
-               {IPPROTO_IP, IP_TOS},
-               {IPPROTO_IP, IP_OPTIONS}})
+      for (const auto& [level, option] : std::initializer_list<std::pair<int, int>>{{SOL_SOCKET, SO_RCVBUF},
+                                                                                    {SOL_SOCKET, SO_COOKIE},
+                                                                                    {SOL_SOCKET, SO_ERROR},
+                                                                                    {SOL_SOCKET, 31'000},
+                                                                                    {IPPROTO_TCP, TCP_MAXSEG},
+                                                                                    {IPPROTO_TCP, TCP_CONGESTION},
+                                                                                    {IPPROTO_TCP, TCP_CC_INFO},
+                                                                                    {IPPROTO_TCP, 31'000},
+                                                                                    {IPPROTO_IP, IP_TOS},
+                                                                                    {IPPROTO_IP, IP_OPTIONS}})
         questions.push_back({socket, level, option, room});
   std::vector<Answer> before, with;
   for (const auto& q : questions) before.push_back(ask(q.socket, q.level, q.option, q.room));
@@ -145,10 +144,10 @@ TEST_F(Getsockopt, AllOtherAnswersStayAsTheyAre) {
   EXPECT_THAT(drain(source), Not(IsEmpty())) << "it was attached";
   for (std::size_t i = 0; i < questions.size(); ++i) {
     const auto& q = questions[i];
-    EXPECT_EQ(before[i], with[i]) << "socket " << q.socket << " level " << q.level << " option " << q.option
-                                     << " room " << q.room << ": " << before[i].result << " " << before[i].error
-                                     << " " << before[i].length << " became " << with[i].result << " "
-                                     << with[i].error << " " << with[i].length;
+    EXPECT_EQ(before[i], with[i]) << "socket " << q.socket << " level " << q.level << " option " << q.option << " room "
+                                  << q.room << ": " << before[i].result << " " << before[i].error << " "
+                                  << before[i].length << " became " << with[i].result << " " << with[i].error << " "
+                                  << with[i].length;
   }
 }
 

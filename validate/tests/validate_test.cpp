@@ -103,13 +103,27 @@ class Validate : public testing::Test {
 };
 
 void expect_compared(const validation::Verdict& verdict) {
-  for (const char* source : {"sockops", "inet_diag"})
-    for (const char* field : {"rtt", "rttvar", "snd_cwnd", "pmtu", "bytes_sent", "bytes_received", "total_retrans"}) {
-      const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(),
-                                      [&](const auto& c) { return c.source == source && c.field == field; });
-      ASSERT_NE(found, verdict.comparisons.end()) << source << " " << field;
-      EXPECT_GE(found->compared, 4u) << source << " " << field;
-    }
+  const auto find = [&](std::string_view source, std::string_view field, std::string_view method) {
+    const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(), [&](const auto& c) {
+      return c.source == source && c.field == field && c.method == method;
+    });
+    return found == verdict.comparisons.end() ? 0 : found->compared;
+  };
+  for (const char* field : {"rtt", "rttvar", "snd_cwnd", "snd_wnd", "pmtu", "bytes_sent", "total_retrans"})
+    EXPECT_GE(find("getsockopt", field, "exact"), 4u) << field;
+  EXPECT_GE(find("getsockopt", "all", "twin"), 4u * 40) << "before kernel 6.2 there are none";
+  for (const char* source : {"sockops", "inet_diag"}) {
+    for (const char* field : {"bytes_sent", "bytes_received", "total_retrans"})
+      EXPECT_GE(find(source, field, "bracket"), 4u) << source << " " << field;
+    EXPECT_GE(find(source, "counters", "bracket"), 200u) << source;
+    EXPECT_GE(find(source, "constants", "equal"), 30u) << source;
+  }
+}
+
+std::uint64_t compared(const validation::Verdict& verdict, std::string_view source, std::string_view method) {
+  std::uint64_t sum = 0;
+  for (const auto& c : verdict.comparisons) sum += c.source == source && c.method == method ? c.compared : 0;
+  return sum;
 }
 
 TEST_F(Validate, Ipv4) {
@@ -118,21 +132,23 @@ TEST_F(Validate, Ipv4) {
   EXPECT_TRUE(v.passed());
   EXPECT_EQ(v.title, "IPv4, 1 stream, cubic, 200 Mbit/s");
   expect_compared(v);
-  for (const auto& [name, count] : v.records.at("sockops")) {
-    if (name == "lost" || name == "malformed") {
-      EXPECT_EQ(count, 0u) << name;
-    }
-  }
+  for (const char* source : {"sockops", "inet_diag", "getsockopt"})
+    for (const auto& [name, count] : v.records.at(source))
+      if (name == "lost" || name == "malformed") {
+        EXPECT_EQ(count, 0u) << source << " " << name;
+      }
   EXPECT_THAT(printed(), HasSubstr("PASSED"));
   EXPECT_THAT(printed(), HasSubstr(out.string()));
   EXPECT_FALSE(validation::read_iperf3(out / "iperf3.json").is_server);
   EXPECT_TRUE(validation::read_iperf3(out / "iperf3-server.json").is_server);
   EXPECT_GT(tcpinfo::read_json_lines(out / "sockops.jsonl").size(), 50u);
   EXPECT_GT(tcpinfo::read_json_lines(out / "inet_diag.jsonl").size(), 50u);
+  EXPECT_GT(tcpinfo::read_json_lines(out / "getsockopt.jsonl").size(), 16u);
 
   const auto again = directory / "again.json";
   EXPECT_EQ(run({"compare", "--iperf3", out / "iperf3.json", "--iperf3-server", out / "iperf3-server.json", "--sockops",
-                 out / "sockops.jsonl", "--inet-diag", out / "inet_diag.jsonl", "--out", again}),
+                 out / "sockops.jsonl", "--inet-diag", out / "inet_diag.jsonl", "--getsockopt",
+                 out / "getsockopt.jsonl", "--out", again}),
             0);
   const auto w = validation::read_verdict(again);
   ASSERT_EQ(w.comparisons.size(), v.comparisons.size());
@@ -163,6 +179,27 @@ TEST_F(Validate, MappedInParallel) {
   for (const auto& raw : tcpinfo::read_json_lines(out / "sockops.jsonl"))
     if (raw.local_port == 5201) mapped = mapped || (raw.family == 10 && tcpinfo_address_is_ipv4(&raw.local_address));
   EXPECT_TRUE(mapped);
+}
+
+TEST_F(Validate, PausesGiveStillSocketsOmittedTimeIsCountedFrom) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--omit", "1s", "--bitrate", "1", "--parallel", "2"}), 0)
+      << printed() << complaint();
+  const auto v = verdict();
+  EXPECT_GE(compared(v, "getsockopt", "exact"), 2u * 12 * 7);
+  EXPECT_GE(compared(v, "sockops", "still"), 40u);
+  EXPECT_GE(compared(v, "inet_diag", "still"), 40u * 20);
+  bool omitted = false;
+  for (const auto& stream : validation::read_iperf3(out / "iperf3.json").streams)
+    for (const auto& interval : stream.intervals) omitted = omitted || interval.omitted;
+  EXPECT_TRUE(omitted);
+}
+
+TEST_F(Validate, BothWaysBothSidesAreExact) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--bidir"}), 0) << printed() << complaint();
+  const auto v = verdict();
+  EXPECT_EQ(std::count_if(v.comparisons.begin(), v.comparisons.end(),
+                          [](const auto& c) { return c.field == "rtt" && c.iperf3 == "rtt"; }),
+            2);
 }
 
 TEST_F(Validate, InterruptStillWritesWhatWasGathered) {

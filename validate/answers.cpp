@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "answers.hpp"
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace validation {
+
+using tcpinfo::Field;
+using tcpinfo::FieldInfo;
+using tcpinfo::Kind;
+using tcpinfo::Record;
+using tcpinfo::Rule;
+using tcpinfo::SourceId;
+
+namespace {
+
+// Agreed or fixed when the connection begins; the path of a run does not change.
+constexpr std::array kConstants{Field::snd_wscale, Field::rcv_wscale, Field::advmss, Field::snd_mss, Field::pmtu};
+
+// Grow or change with the clock alone.
+constexpr std::array kMovedByClock{Field::last_data_sent, Field::last_data_recv, Field::last_ack_recv, Field::busy_time,
+                                   Field::rwnd_limited,   Field::sndbuf_limited, Field::total_rto_time};
+
+// Change when the application writes or reads, without a packet.
+constexpr std::array kMovedByApplication{Field::notsent_bytes, Field::rcv_space, Field::rcv_ssthresh, Field::rcv_wnd};
+
+template <std::size_t N>
+bool is_one_of(const std::array<Field, N>& fields, Field field) {
+  return std::find(fields.begin(), fields.end(), field) != fields.end();
+}
+
+Time time_of(const tcpinfo_record* record) { return static_cast<Time>(record->time_ns); }
+
+std::optional<Value> number(const tcpinfo_record* record, Field field) {
+  const auto value = Record(*record).number(field);
+  return value ? std::optional(static_cast<Value>(*value)) : std::nullopt;
+}
+
+/// The value as iperf3 prints it. What is absent, as rtt before the first measurement, is 0 in tcp_info.
+Value printed(const tcpinfo_record* record, const FieldInfo& field) {
+  const auto value = number(record, field.field).value_or(0);
+  return field.rule == Rule::times_snd_mss ? value * number(record, Field::snd_mss).value_or(0) : value;
+}
+
+/// A cumulative quantity of the table's rules delta and ledger; nothing where the record cannot tell.
+std::optional<Value> total(const Answers& answers, std::size_t reading, const FieldInfo& field) {
+  const auto* record = answers.all[reading];
+  return field.rule == Rule::ledger ? written_bytes(Record(*record), answers.cookie_bytes)
+                                    : number(record, field.field);
+}
+
+/// Its growth from one reading, or from the beginning, to another.
+std::optional<Value> growth(const Answers& answers, std::optional<std::size_t> from, std::size_t to,
+                            const FieldInfo& field) {
+  const auto before = from ? total(answers, *from, field) : std::optional<Value>(0);
+  const auto after = total(answers, to, field);
+  return before && after ? std::optional(*after - *before) : std::nullopt;
+}
+
+std::string_view figure(const FieldInfo& field) {
+  return field.rule == Rule::ledger ? std::string_view("bytes") : field.iperf3;
+}
+
+bool is_cumulative(const FieldInfo& field) { return field.rule == Rule::delta || field.rule == Rule::ledger; }
+
+struct Equal {
+  Value ours, iperf3;
+};
+
+Comparison conclude(Comparison comparison, const std::vector<Equal>& values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    count(comparison, values[i].ours, values[i].ours, values[i].iperf3);
+    comparison.control_agreed += values[i].ours == values[shifted(i, values.size())].iperf3;
+  }
+  comparison.passed = comparison.agreed == comparison.compared;
+  return comparison;
+}
+
+Comparison compare_intervals(const std::vector<const Answers*>& senders, const FieldInfo& field) {
+  std::vector<Equal> values;
+  for (const auto* answers : senders) {
+    for (std::size_t i = 0; i < answers->at.size(); ++i) {
+      const auto iperf3 = answers->stream->intervals[i].value(figure(field));
+      if (!iperf3) continue;
+      const auto at = answers->at[i];
+      std::optional<Value> ours = printed(answers->all[at], field);
+      if (is_cumulative(field)) ours = growth(*answers, at > 0 ? std::optional(at - 1) : std::nullopt, at, field);
+      if (ours) values.push_back({*ours, static_cast<Value>(*iperf3)});
+    }
+  }
+  return conclude(begin(SourceId::kGetsockopt, End::kSender, field, "exact"), values);
+}
+
+/// iperf 3.12 gathers these at each interval's end, also of the time that --omit leaves out, and divides whole numbers.
+std::optional<Value> summary(const Answers& answers, const FieldInfo& field, std::string_view of) {
+  Value max = 0, min = 0, sum = 0, readings = 0;
+  for (std::size_t i = 0; i < answers.all.size(); ++i) {
+    if (i == answers.omitted) continue;
+    const auto value = printed(answers.all[i], field);
+    max = std::max(max, value);
+    if (min == 0 || value < min) min = value;
+    sum += value;
+    ++readings;
+  }
+  if (readings == 0) return std::nullopt;
+  return of == "max_" ? max : of == "min_" ? min : sum / readings;
+}
+
+Comparison compare_ends(const std::vector<const Answers*>& senders, const FieldInfo& field, std::string_view of) {
+  const auto name = fmt::format("{}{}", of, figure(field));
+  std::vector<Equal> values;
+  for (const auto* answers : senders) {
+    const auto iperf3 = answers->stream->totals.find(name);
+    if (iperf3 == answers->stream->totals.end() || answers->all.empty()) continue;
+    const auto ours = is_cumulative(field) ? growth(*answers, answers->omitted, answers->all.size() - 1, field)
+                                           : summary(*answers, field, of);
+    if (ours) values.push_back({*ours, static_cast<Value>(iperf3->second)});
+  }
+  auto comparison = begin(SourceId::kGetsockopt, End::kSender, field, "exact");
+  comparison.iperf3 = "end." + name;
+  comparison.rule = of.empty() ? "total" : of.substr(0, of.size() - 1);
+  return conclude(std::move(comparison), values);
+}
+
+/// The readings around a sample: the last that ended before it began, the first that began after it ended. A reading is
+/// stamped when the kernel has read; that it had not begun before the one before it ended is all that is known of its
+/// beginning, as one process asks one thing at a time.
+struct Neighbours {
+  std::size_t first_undecided;  ///< [0, this) were before
+  std::size_t after;            ///< [this, size) are after
+
+  Neighbours(const Answers& answers, const Sample& sample) {
+    const auto& all = answers.all;
+    const auto later = [](Time time, const tcpinfo_record* record) { return time < time_of(record); };
+    const auto sooner = [](const tcpinfo_record* record, Time time) { return time_of(record) < time; };
+    first_undecided =
+        static_cast<std::size_t>(std::upper_bound(all.begin(), all.end(), sample.earliest, later) - all.begin());
+    after = static_cast<std::size_t>(std::lower_bound(all.begin(), all.end(), sample.latest, sooner) - all.begin());
+    if (after < all.size()) ++after;
+  }
+};
+
+/// A comparison of many fields at once: which one disagrees first is in its note.
+struct Group {
+  Comparison comparison;
+
+  Group(SourceId source, End end, std::string field, std::string method) {
+    comparison.source = name(source);
+    comparison.field = std::move(field);
+    comparison.rule = "none";
+    comparison.method = std::move(method);
+    comparison.end = describe(end);
+    comparison.unit = "none";
+  }
+
+  void count(bool agrees, double difference, const Answers& answers, const tcpinfo_record* sample,
+             const std::string& what) {
+    ++comparison.compared;
+    comparison.agreed += agrees;
+    if (agrees) return;
+    comparison.largest_difference = std::max(comparison.largest_difference, difference);
+    if (comparison.note.empty())
+      comparison.note = fmt::format("first: {} at {} ns of {}", what, sample->time_ns, describe(*answers.stream));
+  }
+
+  Comparison done() {
+    comparison.passed = comparison.agreed == comparison.compared;
+    return std::move(comparison);
+  }
+};
+
+void compare_between(const Answers& answers, const Sample& sample, const Neighbours& around, Group& group,
+                     const Neighbours& control) {
+  const auto bound = [&](const Neighbours& of, Field field) {
+    const auto low = of.first_undecided > 0 ? number(answers.all[of.first_undecided - 1], field) : std::nullopt;
+    const auto high = of.after < answers.all.size() ? number(answers.all[of.after], field) : std::nullopt;
+    return std::pair(low.value_or(-kUnbounded), high.value_or(kUnbounded));
+  };
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.kind != Kind::counter) continue;
+    const auto value = number(sample.raw, field.field);
+    const auto [low, high] = bound(around, field.field);
+    if (!value || (low == -kUnbounded && high == kUnbounded)) continue;
+    const auto difference = outside(low, high, *value);
+    group.count(difference == 0, static_cast<double>(difference), answers, sample.raw,
+                fmt::format("{} {} not in [{}, {}]", field.name, *value, low, high));
+    const auto [control_low, control_high] = bound(control, field.field);
+    group.comparison.control_agreed += outside(control_low, control_high, *value) == 0;
+  }
+}
+
+/// Two snapshots, each taken at one moment: what grows is ahead in all of it in one of them.
+void compare_order(const Answers& answers, const Sample& sample, std::size_t reading, Group& group) {
+  const FieldInfo *ahead = nullptr, *behind = nullptr;
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.kind != Kind::counter) continue;
+    const auto ours = number(sample.raw, field.field), theirs = number(answers.all[reading], field.field);
+    if (!ours || !theirs) continue;
+    if (*ours > *theirs) ahead = &field;
+    if (*ours < *theirs) behind = &field;
+  }
+  group.count(!ahead || !behind, 0, answers, sample.raw,
+              ahead && behind ? fmt::format("{} is ahead of an answer and {} behind it", ahead->name, behind->name)
+                              : std::string());
+}
+
+void compare_constants(const Answers& answers, const Sample& sample, const Neighbours& around, Group& group) {
+  if (around.first_undecided == 0 || around.after == answers.all.size() || sample.ended) return;
+  for (const auto field : kConstants) {
+    const auto before = number(answers.all[around.first_undecided - 1], field);
+    const auto after = number(answers.all[around.after], field), ours = number(sample.raw, field);
+    if (!before || before != after || !ours) continue;
+    const auto difference = outside(*before, *before, *ours);
+    group.count(difference == 0, static_cast<double>(difference), answers, sample.raw,
+                fmt::format("{} {} is not {}", tcpinfo::info(field).name, *ours, *before));
+  }
+}
+
+/// Whether nothing was sent, received or decided between the two.
+bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
+  if (a->state != b->state) return false;
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.kind != Kind::counter || is_one_of(kMovedByClock, field.field)) continue;
+    const auto one = number(a, field.field), other = number(b, field.field);
+    if (one && other && *one != *other) return false;
+  }
+  return true;
+}
+
+/// Every field of the answer that does not move by itself. The sample has to have what the answer has.
+void compare_still(const Answers& answers, const tcpinfo_record* sample, const tcpinfo_record* answer,
+                   bool application_waits, Group& group) {
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.kind == Kind::identity || !Record(*answer).has(field.field)) continue;
+    if (is_one_of(kMovedByClock, field.field)) continue;
+    if (!application_waits && is_one_of(kMovedByApplication, field.field)) continue;
+    const auto ours = number(sample, field.field);
+    const auto theirs = *number(answer, field.field);
+    group.count(ours == theirs, ours ? static_cast<double>(outside(theirs, theirs, *ours)) : 0, answers, sample,
+                fmt::format("{} {} is not {}", field.name, ours ? std::to_string(*ours) : "absent", theirs));
+  }
+}
+
+}  // namespace
+
+Answers find_answers(const SourceRecords& source, const Iperf3Stream& stream, bool connects, bool side_sends) {
+  Answers answers{&stream,
+                  stream.sender ? End::kSender : End::kReceiver,
+                  connects == stream.sender ? kCookieBytes : 0,
+                  {},
+                  {},
+                  {},
+                  {},
+                  {}};
+  std::vector<const tcpinfo_record*> twins;
+  std::set<std::uint64_t> cookies;
+  for (const auto& raw : source.records) {
+    const Record record(raw);
+    if (!belongs(record, stream) || !record.time_ns()) continue;
+    (record.source() == TCPINFO_SOURCE_GETSOCKOPT ? answers.all : twins).push_back(&raw);
+    cookies.insert(raw.cookie);
+  }
+  const auto by_time = [](const tcpinfo_record* a, const tcpinfo_record* b) { return a->time_ns < b->time_ns; };
+  std::stable_sort(answers.all.begin(), answers.all.end(), by_time);
+  std::stable_sort(twins.begin(), twins.end(), by_time);
+  for (const auto* answer : answers.all) {
+    const auto twin = std::lower_bound(twins.begin(), twins.end(), answer, by_time);
+    answers.twins.push_back(twin != twins.end() && (*twin)->time_ns == answer->time_ns ? *twin : nullptr);
+  }
+  const auto& intervals = stream.intervals;
+  if (cookies.size() > 1)
+    answers.problems.push_back(fmt::format("{} sockets have the ports of {}", cookies.size(), describe(stream)));
+
+  const auto omitted = static_cast<std::size_t>(
+      std::find_if(intervals.begin(), intervals.end(), [](const Iperf3Interval& i) { return !i.omitted; }) -
+      intervals.begin());
+  if (omitted > 0 && side_sends && omitted < answers.all.size()) answers.omitted = omitted;
+  const auto expected = intervals.size() + (answers.omitted ? 1 : 0);
+  if (answers.all.size() == expected + 1 && expected > 0 && answers.end == End::kSender) {
+    // The interval that iperf3 did not print.
+    const auto last = written_bytes(Record(*answers.all[expected]), 0);
+    const auto before = written_bytes(Record(*answers.all[expected - 1]), 0);
+    if (last != before)
+      answers.problems.push_back(
+          fmt::format("iperf3 printed no interval for the last answer of {}, though {} bytes were "
+                      "written before it",
+                      describe(stream), last.value_or(0) - before.value_or(0)));
+  } else if (answers.all.size() != expected && answers.all.size() != expected + 1) {
+    answers.problems.push_back(fmt::format("iperf3 was answered {} times of {}, and its {} intervals make {}",
+                                           answers.all.size(), describe(stream), intervals.size(), expected));
+    return answers;
+  }
+  for (std::size_t i = 0; i < intervals.size(); ++i)
+    answers.at.push_back(i + (answers.omitted && i >= omitted ? 1 : 0));
+  return answers;
+}
+
+std::vector<Comparison> compare_with_iperf3(const std::vector<const Answers*>& senders) {
+  std::vector<Comparison> result;
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.rule == Rule::none || field.field == Field::bytes_received) continue;
+    result.push_back(compare_intervals(senders, field));
+    for (const std::string_view of : {"", "max_", "min_", "mean_"})
+      if (is_cumulative(field) == of.empty()) result.push_back(compare_ends(senders, field, of));
+  }
+  std::erase_if(result, [](const Comparison& comparison) { return comparison.compared == 0; });
+  return result;
+}
+
+std::optional<Alignment> find_start(const std::vector<const Answers*>& all) {
+  Time low = kUnbounded, high = -kUnbounded;
+  Alignment alignment;
+  for (const auto* answers : all)
+    for (std::size_t i = 0; i < answers->at.size(); ++i) {
+      const auto& interval = answers->stream->intervals[i];
+      // After --omit's time iperf3 counts from 0 again.
+      if (interval.omitted != answers->stream->intervals.front().omitted) break;
+      const auto start = time_of(answers->all[answers->at[i]]) - interval.end_us * 1000;
+      low = std::min(low, start);
+      high = std::max(high, start);
+      ++alignment.intervals;
+    }
+  if (alignment.intervals == 0) return std::nullopt;
+  alignment.source = name(SourceId::kGetsockopt);
+  alignment.start_boot_ns = static_cast<std::uint64_t>(low);
+  alignment.uncertainty_ns = static_cast<std::uint64_t>(high - low);
+  return alignment;
+}
+
+std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all) {
+  const auto& first = *all.front().series;
+  Group counters(first.source, first.end, "counters", "bracket");
+  Group constants(first.source, first.end, "constants", "equal");
+  Group still(first.source, first.end, "all", "still");
+  for (const auto& [series, answers] : all) {
+    const auto& samples = series->samples;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto& sample = samples[i];
+      const Neighbours around(*answers, sample);
+      compare_between(*answers, sample, around, counters, Neighbours(*answers, samples[shifted(i, samples.size())]));
+      compare_constants(*answers, sample, around, constants);
+      const bool swept = sample.raw->swept != 0;
+      if (!swept)
+        for (auto reading = around.first_undecided; reading < around.after; ++reading)
+          compare_order(*answers, sample, reading, counters);
+      // A record of a callback is made in the middle of what it is called for.
+      if ((series->source == SourceId::kSockops && !swept) || around.first_undecided == 0) continue;
+      const auto* before = answers->all[around.first_undecided - 1];
+      // A swept one is of no single moment: nothing may have happened from before it to after it.
+      if (swept && (around.after == answers->all.size() || !is_still(before, answers->all[around.after]))) continue;
+      if (is_still(sample.raw, before)) compare_still(*answers, sample.raw, before, false, still);
+    }
+  }
+  std::vector<Comparison> result;
+  for (auto* group : {&counters, &constants, &still})
+    if (group->comparison.compared > 0) result.push_back(group->done());
+  return result;
+}
+
+Comparison compare_twins(const std::vector<const Answers*>& all) {
+  Group group(SourceId::kGetsockopt, all.front()->end, "all", "twin");
+  for (const auto* answers : all)
+    for (std::size_t i = 0; i < answers->all.size(); ++i)
+      // iperf3's only thread is in the call.
+      if (const auto* twin = answers->twins[i]; twin && is_still(twin, answers->all[i]))
+        compare_still(*answers, twin, answers->all[i], true, group);
+  return group.done();
+}
+
+}  // namespace validation
