@@ -81,7 +81,7 @@ TCPINFO_EXPORT const FieldInfo& info(Field field) noexcept;
 /// The row named `name`, or nullptr. Thread safe.
 TCPINFO_EXPORT const FieldInfo* find_field(std::string_view name) noexcept;
 
-/// Whether records of this source may have the field; it may still be absent in some of them. Thread safe.
+/// Whether records of this source of the library may have the field; it may still be absent in some. Thread safe.
 TCPINFO_EXPORT bool gives(SourceId source, Field field) noexcept;
 
 /// Names as every output has them; an unknown value gives an empty text. Thread safe.
