@@ -143,7 +143,7 @@ static __always_inline __u64 chrono_us(const struct tcp_sock *tp, __u32 type, __
 {
 	__u32 jiffies = tp->chrono_stat[type - 1];
 
-	if (BITS(tp, chrono_type) == type) /* 2 bits wide before v6.8 */
+	if (BITS(tp, chrono_type) == type) /* a bit-field before v6.8 "tcp: reorganize tcp_sock fast path variables" */
 		jiffies += tcpinfo_jiffies_since(now, tp->chrono_start);
 	return tcpinfo_chrono_us(jiffies, kernel_hz);
 }
@@ -182,7 +182,7 @@ static __always_inline void fill_jiffies(struct tcpinfo_record *r, __u64 *presen
 	const struct inet_connection_sock *icsk = &tp->inet_conn;
 	__u32 now = (__u32)bpf_jiffies64();
 	__u32 hz = kernel_hz;
-	__u32 ato = BITS(icsk, icsk_ack.ato); /* 8 bits wide since v6.10, a u32 before */
+	__u32 ato = BITS(icsk, icsk_ack.ato); /* a bit-field since v6.7 "tcp: record last received ipv6 flowlabel" */
 	__u64 busy, rwnd, sndbuf;
 
 	if (!hz)
@@ -228,7 +228,7 @@ static __always_inline void fill_connection(struct tcpinfo_record *r, __u64 *pre
 	options |= BITS(tp, syn_data_acked) ? 32 : 0;
 	if (bpf_core_field_exists(tp->tcp_usec_ts)) /* v6.7 614e8316aa4c */
 		options |= BITS(tp, tcp_usec_ts) ? 64 : 0;
-	if (bpf_core_field_exists(tp->syn_fastopen_child)) /* v6.10 */
+	if (bpf_core_field_exists(tp->syn_fastopen_child)) /* "tcp: fastopen: note that a child socket was created" */
 		options |= BITS(tp, syn_fastopen_child) ? 128 : 0;
 	PUT(options, options);
 	PUT(snd_wscale, wscale ? BITS(tp, rx_opt.snd_wscale) : 0);
@@ -285,7 +285,7 @@ static __always_inline void fill_connection(struct tcpinfo_record *r, __u64 *pre
 		PUT(total_rto_recoveries, tp->total_rto_recoveries);
 		PUT(total_rto_time, stamp ? total + (__u32)(bpf_ktime_get_ns() / 1000000) - stamp : total);
 	}
-	if (bpf_core_field_exists(tp->received_ecn_bytes)) { /* v6.18, accurate ECN */
+	if (bpf_core_field_exists(tp->received_ecn_bytes)) { /* v6.18 "tcp: accecn: add AccECN rx byte counters" */
 		PUT(received_ce, tp->received_ce);
 		PUT(delivered_e1_bytes, tp->delivered_ecn_bytes[0]);
 		PUT(delivered_e0_bytes, tp->delivered_ecn_bytes[1]);

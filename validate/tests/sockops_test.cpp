@@ -185,18 +185,18 @@ TEST_P(SockopsIp, PollingSamplesBothEndsAlsoTheReceiverAndWhenIdle) {
       pair.server.receive(1000);
       collected.during(5ms);
     }
-    // Traffic is over: only the sweep can see them now.
+    // Traffic is over: only the sweep can see them now. How many sweeps there are depends on how busy the machine is.
     const auto before = tcpinfo::boot_time_ns();
+    const auto sweeps_before = source.statistics().sweeps;
     collected.during(300ms);
+    const auto sweeps = source.statistics().sweeps, idle_sweeps = sweeps - sweeps_before;
+    EXPECT_GE(idle_sweeps, 2u) << "of 30";
     for (const auto cookie : {client, server}) {
       auto samples = collected.of(cookie, Event::kSample);
-      ASSERT_GE(samples.size(), 20u) << "of about 55";
-      std::uint64_t largest = 0, idle = 0;
-      for (std::size_t i = 1; i < samples.size(); ++i)
-        largest = std::max(largest, *samples[i].time_ns() - *samples[i - 1].time_ns());
+      EXPECT_GE(samples.size(), sweeps / 2) << "each sweep samples what was not sampled for most of an interval";
+      std::uint64_t idle = 0;
       for (const auto& sample : samples) idle += *sample.time_ns() > before;
-      EXPECT_GE(idle, 10u) << "of about 30";
-      EXPECT_LT(largest, 200'000'000u) << "a connection was not sampled for 20 intervals";
+      EXPECT_GE(idle, idle_sweeps / 2);
       EXPECT_TRUE(*samples.back().swept());
       EXPECT_EQ(samples.back().state(), kEstablished);
     }
