@@ -318,7 +318,8 @@ class Play {
     add(opinions, missing, "iter", by_iter);
     if (state != kListen) add(opinions, missing, "sockops", swept);
     if (!missing.empty()) {
-      report_.fail(fmt::format("{} in {}: no record from{}", where, tcpinfo::state_name(state), missing));
+      report_.fail(fmt::format("{} in {}: no record from{} of {}", where, tcpinfo::state_name(state), missing,
+                               fmt::format("{}", Record(item.before.record))));
       return;
     }
     const auto* last = find(second_diag, cookie);
