@@ -55,6 +55,7 @@ std::optional<Segment> parse(std::span<std::byte> bytes, bool from_a) {
   Segment segment;
   segment.bytes = bytes;
   segment.from_a = from_a;
+  segment.ipv6 = at(bytes, 0) >> 4 == 6;
   segment.source_port = static_cast<std::uint16_t>(word_at(header, 0));
   segment.destination_port = static_cast<std::uint16_t>(word_at(header, 2));
   segment.sequence = word_at(header, 4) << 16 | word_at(header, 6);

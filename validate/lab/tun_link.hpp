@@ -16,6 +16,7 @@ namespace lab {
 struct Segment {
   std::span<std::byte> bytes;
   bool from_a = false;
+  bool ipv6 = false;
   std::uint16_t source_port = 0;
   std::uint16_t destination_port = 0;
   std::uint32_t sequence = 0;

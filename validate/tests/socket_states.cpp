@@ -435,9 +435,14 @@ void Batch::add_connection(Kind kind) {
   } else if (::connect(fd, address.get(), address.length) != 0 && errno != EINPROGRESS) {
     lab::check(-1, "connect");
   }
-  connection.port = client.socket.local_port();
-  by_port_[connection.port] = &connection;
+  name_it(connection);
   connections_.push_back(std::move(made));
+}
+
+void Batch::name_it(Connection& connection) {
+  connection.name = {connection.ip == Ip::kV6, connection.loopback, connection.ends[0].socket.local_port(),
+                     listeners_[connection.listener].socket.local_port()};
+  by_name_[connection.name] = &connection;
 }
 
 void Batch::accept_all() {
@@ -446,16 +451,19 @@ void Batch::accept_all() {
     for (;;) {
       lab::Socket accepted(::accept4(listener.socket.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
       if (accepted.fd() < 0) break;
-      const auto found = by_port_.find(peer_port(accepted.fd()));
-      if (found != by_port_.end()) found->second->ends[1].socket = std::move(accepted);
+      const auto found = by_name_.find(
+          {listener.ip == Ip::kV6, listener.in_a, peer_port(accepted.fd()), listener.socket.local_port()});
+      if (found != by_name_.end()) found->second->ends[1].socket = std::move(accepted);
     }
   }
 }
 
 lab::Fate Batch::decide(const lab::Segment& segment) {
   using lab::Fate;
-  const auto found = by_port_.find(segment.from_a ? segment.source_port : segment.destination_port);
-  if (found == by_port_.end()) return Fate::kPass;
+  const auto [client, server] = segment.from_a ? std::pair(segment.source_port, segment.destination_port)
+                                               : std::pair(segment.destination_port, segment.source_port);
+  const auto found = by_name_.find({segment.ipv6, false, client, server});
+  if (found == by_name_.end()) return Fate::kPass;
   auto& connection = *found->second;
   auto& path = connection.paths[segment.from_a ? 0 : 1];
   auto& random = *connection.random;
@@ -531,13 +539,12 @@ void Batch::reconnect(Connection& connection) {
   const sockaddr nobody{AF_UNSPEC, {}};
   if (::connect(fd, &nobody, sizeof(nobody)) != 0) return;
   connection.story += " reconnected";
-  by_port_.erase(connection.port);
+  by_name_.erase(connection.name);
   connection.ends[1].socket.close();
   for (auto& path : connection.paths) path = {};
   const auto address = endpoint(connection.ip, false, 2, listeners_[connection.listener].socket.local_port());
   if (::connect(fd, address.get(), address.length) != 0 && errno != EINPROGRESS) return;
-  connection.port = connection.ends[0].socket.local_port();
-  by_port_[connection.port] = &connection;
+  name_it(connection);
   pump(1ms);
 }
 

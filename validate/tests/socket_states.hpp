@@ -3,6 +3,7 @@
 
 #include <array>
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -100,6 +101,13 @@ struct Path {
   unsigned lose_syn = 0, lose_data = 0;  ///< the next so many
 };
 
+/// What tells a connection from others on the wire: a client's port alone may be taken twice, to different servers.
+struct Name {
+  bool ipv6, loopback;
+  std::uint16_t client_port, server_port;
+  auto operator<=>(const Name&) const = default;
+};
+
 struct End {
   lab::Socket socket;
   bool in_a = true;
@@ -109,7 +117,7 @@ struct Connection {
   Kind kind = Kind::kOrdinary;
   lab::Ip ip = lab::Ip::kV4;
   bool fast_open = false, mptcp = false, loopback = false, accepted_never = false;
-  std::uint16_t port = 0;  ///< of the client: the connection's name on the link
+  Name name{};
   std::size_t listener = 0;
   std::array<End, 2> ends;    ///< client, server
   std::array<Path, 2> paths;  ///< from the client, from the server
@@ -160,6 +168,7 @@ class Batch {
 
   void add_listener(lab::Ip ip, bool in_a, bool fast_open, bool mptcp, bool waits);
   void add_connection(Kind kind);
+  void name_it(Connection& connection);
   void accept_all();
   void act(Connection& connection, int round);
   void end(Connection& connection);
@@ -179,7 +188,7 @@ class Batch {
   std::string story_;
   std::vector<Listener> listeners_;
   std::vector<std::unique_ptr<Connection>> connections_;
-  std::map<std::uint16_t, Connection*> by_port_;
+  std::map<Name, Connection*> by_name_;
 };
 
 }  // namespace states
