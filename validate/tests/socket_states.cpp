@@ -205,10 +205,10 @@ std::string Settings::text() const {
 
 const char* name(Kind kind) {
   static constexpr std::array<const char*, kKinds> names{
-      "ordinary",      "lossy",       "reordered", "duplicated", "marked",      "recovered", "black hole",
-      "closed window", "keepalive",   "smallbuf",  "paced",      "corked",      "tfo",       "tfo lost",
-      "mptcp",         "syn sent",    "half open", "waiting",    "half closed", "closing",   "closed",
-      "reset",         "reconnected", "urgent",    "loopback"};
+      "ordinary",      "lossy",     "reordered",   "duplicated", "marked",      "recovered", "black hole",
+      "closed window", "keepalive", "smallbuf",    "paced",      "corked",      "tfo",       "tfo lost",
+      "mptcp",         "syn sent",  "half open",   "waiting",    "half closed", "closing",   "closed",
+      "abandoned",     "reset",     "reconnected", "urgent",     "loopback"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -365,6 +365,14 @@ void Batch::add_connection(Kind kind) {
       connection.reads[1] = 0;
       forth = {};
       break;
+    case Kind::kAbandoned:
+      forth = back = {};
+      connection.sends = {0.5, 0};
+      connection.reads[1] = 1;
+      connection.largest = 3000;
+      connection.freezes = 0;
+      connection.ends_in = 0;
+      break;
     case Kind::kSynSent:
       forth.black_hole = true;
       break;
@@ -514,6 +522,10 @@ void Batch::end(Connection& connection) {
     case Kind::kClosed:
       connection.story += " closed";
       connection.ends[i].socket.close();
+      break;
+    case Kind::kAbandoned:
+      connection.story += " cclosed";
+      connection.ends[0].socket.close();
       break;
     case Kind::kReset:
       connection.story += " aborted";

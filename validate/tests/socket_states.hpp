@@ -83,8 +83,9 @@ enum class Kind : std::uint8_t {
   kHalfOpen,  ///< the handshake's last ACK is lost
   kWaiting,   ///< not accepted
   kHalfClosed,
-  kClosing,  ///< both ends close at once
-  kClosed,   ///< one end's descriptor is gone
+  kClosing,    ///< both ends close at once
+  kClosed,     ///< one end's descriptor is gone
+  kAbandoned,  ///< closed, and the other end goes on: FIN_WAIT2 without a socket
   kReset,
   kReconnected,  ///< disconnected, and the same socket connected again
   kUrgent,       ///< urgent data not read
