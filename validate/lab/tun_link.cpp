@@ -25,7 +25,6 @@ namespace lab {
 namespace {
 
 constexpr const char* kDevice = "tun0";
-constexpr unsigned kCongestionExperienced = 3;
 
 [[noreturn]] void fail(std::string action) {
   throw tcpinfo::Error(std::error_code(errno, std::system_category()), std::move(action),
@@ -101,17 +100,18 @@ int open_device(const Netns& netns, int mtu, int host) {
 
 }  // namespace
 
-bool Segment::mark_congestion() const noexcept {
+bool Segment::set_ecn(Ecn code_point) const noexcept {
   const bool ipv4 = at(bytes, 0) >> 4 == 4;
   const unsigned bits = ipv4 ? at(bytes, 1) & 3 : at(bytes, 1) >> 4 & 3;
   if (bits == 0) return false;
+  const auto wanted = static_cast<unsigned>(code_point);
   if (!ipv4) {
-    bytes[1] |= std::byte{kCongestionExperienced << 4};
+    bytes[1] = static_cast<std::byte>((at(bytes, 1) & ~0x30u) | wanted << 4);
     return true;
   }
   // RFC 1624: the header's checksum follows the one word that changes.
   const unsigned before = word_at(bytes, 0);
-  bytes[1] |= std::byte{kCongestionExperienced};
+  bytes[1] = static_cast<std::byte>((at(bytes, 1) & ~3u) | wanted);
   unsigned sum = (~word_at(bytes, 10) & 0xffff) + (~before & 0xffff) + word_at(bytes, 0);
   sum = (sum & 0xffff) + (sum >> 16);
   sum = ~(sum + (sum >> 16)) & 0xffff;

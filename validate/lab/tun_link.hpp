@@ -12,6 +12,8 @@
 
 namespace lab {
 
+enum class Ecn : std::uint8_t { kEct1 = 1, kCongestionExperienced = 3 };
+
 /// A TCP segment on its way over a TunLink, from its IP header on.
 struct Segment {
   std::span<std::byte> bytes;
@@ -23,8 +25,9 @@ struct Segment {
   std::size_t payload = 0;
   bool syn = false, ack = false, fin = false, rst = false;
 
-  /// Sets "congestion experienced" if the sender is capable of ECN; false if it is not.
-  bool mark_congestion() const noexcept;
+  /// Changes the ECN code point, to "congestion experienced" or ECT(1), if the sender is capable of ECN; false if it is
+  /// not.
+  bool set_ecn(Ecn code_point) const noexcept;
 };
 
 enum class Fate : std::uint8_t {

@@ -478,7 +478,8 @@ lab::Fate Batch::decide(const lab::Segment& segment) {
   if (path.black_hole || (path.only_syn && !segment.syn)) return Fate::kDrop;
   if (segment.syn) return path.lose_syn > 0 && path.lose_syn-- ? Fate::kDrop : Fate::kPass;
   if (segment.payload > 0 && path.lose_data > 0 && path.lose_data--) return Fate::kDrop;
-  if (path.mark > 0 && random.chance(path.mark)) segment.mark_congestion();
+  if (path.mark > 0 && random.chance(path.mark))
+    segment.set_ecn(random.chance(0.8) ? lab::Ecn::kCongestionExperienced : lab::Ecn::kEct1);
   if (path.lose > 0 && random.chance(path.lose)) return Fate::kDrop;
   if (path.hold > 0 && random.chance(path.hold)) return Fate::kHold;
   if (path.twice > 0 && random.chance(path.twice)) return Fate::kTwice;

@@ -92,7 +92,7 @@ TEST_F(TunLink, ASegmentIsDroppedHeldDoubledOrMarkedAsDecided) {
       if (!segment.from_a || segment.payload == 0) return lab::Fate::kPass;
       EXPECT_EQ(segment.source_port, port);
       ++seen;
-      if (mark) marked = segment.mark_congestion();
+      if (mark) marked = segment.set_ecn(lab::Ecn::kCongestionExperienced);
       return fate;
     });
     pair.client.send(10);
