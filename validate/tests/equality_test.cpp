@@ -237,6 +237,7 @@ class Play {
           if (last) ++report_.moved;
           return false;
         }
+        if (cookie == 0 && is_nameless(item)) return true;  // compared below, as a socket without a descriptor
         if (item.before.record.state == kClose)
           done_.erase(check_closed(item, cookie, round, first_diag, iter));
         else
@@ -266,15 +267,22 @@ class Play {
     return all;
   }
 
-  // The subflow of an MPTCP socket has a cookie of its own.
-  static std::uint64_t cookie_of(const Pending& item, const Records& records) {
-    if (!item.seen.mptcp) return item.before.record.cookie;
+  // The subflow of an MPTCP socket has a cookie of its own, to be found by the names of its ends. The MPTCP socket
+  // forgets these when it is done, before its subflow is: 0 if they were never asked before.
+  std::uint64_t cookie_of(const Pending& item, const Records& records) {
     const auto& own = item.before.record;
+    if (!item.seen.mptcp) return own.cookie;
+    std::uint64_t mptcp_cookie = 0;
+    socklen_t length = sizeof(mptcp_cookie);
+    lab::check(getsockopt(item.seen.fd, SOL_SOCKET, SO_COOKIE, &mptcp_cookie, &length), "SO_COOKIE");
     for (const auto& [cookie, record] : records)
       if ((record.state == kListen) == item.seen.listening && record.local_port == own.local_port &&
           record.peer_port == own.peer_port && record.netns_cookie == own.netns_cookie && record.family == own.family)
-        return cookie;
-    return 0;
+        return subflows_[mptcp_cookie] = cookie;
+    return subflows_[mptcp_cookie];
+  }
+  static bool is_nameless(const Pending& item) {
+    return item.seen.mptcp && !item.seen.listening && !Record(item.before.record).peer_port();
   }
 
   void add(std::vector<equality::Opinion>& opinions, std::string& missing, std::string_view source,
@@ -404,8 +412,9 @@ class Play {
   states::Batch batch_;
   std::vector<Watcher> diag_, iter_;
   std::vector<std::uint64_t> netns_cookies_;
-  std::set<std::uint64_t> done_;             // cookies
-  std::uint64_t begin_ns_ = 0, end_ns_ = 0;  // of the reading under way
+  std::map<std::uint64_t, std::uint64_t> subflows_;  // MPTCP sockets' cookies, and their first subflows'
+  std::set<std::uint64_t> done_;                     // cookies
+  std::uint64_t begin_ns_ = 0, end_ns_ = 0;          // of the reading under way
   // What getsockopt said of each socket when it last stood still, and which of its connections that was.
   struct Earlier {
     tcpinfo_record record;
