@@ -120,6 +120,16 @@ bool Segment::set_ecn(Ecn code_point) const noexcept {
   return true;
 }
 
+bool TunLink::available() {
+  const auto exists = [] { return ::access("/dev/net/tun", F_OK) == 0; };
+  if (exists()) return true;
+  try {
+    run_command({"modprobe", "tun"});
+  } catch (const std::exception&) {  // no such module, or no modprobe
+  }
+  return exists();
+}
+
 TunLink::TunLink(const Netns& a, const Netns& b, int mtu) {
   fds_[0] = open_device(a, mtu, 1);
   try {

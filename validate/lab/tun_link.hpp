@@ -45,6 +45,9 @@ class TunLink {
  public:
   using Decide = std::function<Fate(const Segment&)>;
 
+  /// Whether there is /dev/net/tun, its module loaded if need be.
+  static bool available();
+
   TunLink(const Netns& a, const Netns& b, int mtu = 1500);
   ~TunLink();
   TunLink(const TunLink&) = delete;

@@ -433,6 +433,7 @@ std::string list(const Counts& counts) {
 
 TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (!lab::TunLink::available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;
