@@ -100,20 +100,6 @@ class Capture {
   int fd_;
 };
 
-bool listens(pid_t process, int port) {
-  for (const char* table : {"tcp", "tcp6"}) {
-    std::ifstream sockets(fmt::format("/proc/{}/net/{}", process, table));
-    const auto wanted = fmt::format(":{:04X}", port);
-    for (std::string line; std::getline(sockets, line);) {
-      std::istringstream columns(line);
-      std::string number, local, peer, state;
-      columns >> number >> local >> peer >> state;
-      if (state == "0A" && local.ends_with(wanted)) return true;
-    }
-  }
-  return false;
-}
-
 class Progress {
  public:
   explicit Progress(std::chrono::seconds duration) : duration_(duration), terminal_(::isatty(STDERR_FILENO) == 1) {}
@@ -299,7 +285,7 @@ class Run {
     bool up = false;
     const auto give_up = steady_clock::now() + 5s;
     for (asio::steady_timer pause(loop_); !up && !interrupted_ && steady_clock::now() < give_up;) {
-      up = listens(server_->pid(), kPort);
+      up = server_->listens(kPort);
       if (up) break;
       if (server_->wait(0ms)) break;
       bool over = false;

@@ -24,6 +24,7 @@
 #include <exception>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -382,6 +383,20 @@ std::optional<int> Process::wait(std::chrono::milliseconds timeout) {
     if (ready < 0 || ::waitpid(pid_, &status, 0) != pid_) fail(errno, fmt::format("wait for process {}", pid_));
     return status_ = status;
   }
+}
+
+bool Process::listens(int port) const {
+  for (const char* table : {"tcp", "tcp6"}) {
+    std::ifstream sockets(fmt::format("/proc/{}/net/{}", pid_, table));
+    const auto wanted = fmt::format(":{:04X}", port);
+    for (std::string line; std::getline(sockets, line);) {
+      std::istringstream columns(line);
+      std::string number, local, peer, state;
+      columns >> number >> local >> peer >> state;
+      if (state == "0A" && local.ends_with(wanted)) return true;
+    }
+  }
+  return false;
 }
 
 void Process::signal(int number) const {
