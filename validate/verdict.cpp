@@ -235,7 +235,7 @@ std::string to_table(const Verdict& verdict) {
   line("{:<10} {:<14} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12} {:>12} {:<8} {:>8}", "source", "field", "iperf3", "end",
        "method", "compared", "agreed", "largest diff", "window", "unit", "control");
   for (const auto& c : verdict.comparisons)
-    line("{:<10} {:<14} {:<12} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
+    line("{:<10} {:<14} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
          c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed, c.largest_difference,
          c.median_window, c.unit == "none" ? "-" : c.unit, c.has_control() ? std::to_string(c.control_agreed) : "-",
          c.passed ? "ok" : "FAILED");
