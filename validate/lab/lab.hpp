@@ -58,17 +58,17 @@ class Netns {
 };
 
 struct LinkOptions {
-  double rate_mbit = 0;                 ///< both ways, by tbf; 0: unlimited
+  double rate_mbit = 0;  ///< both ways, by tbf; 0: unlimited
   std::chrono::milliseconds queue{20};  ///< the longest that tbf keeps a packet
 };
 
-/// A pair of virtual Ethernet devices between two namespaces: 10.77.0.1/24, fd77::1/64 in `a`, 10.77.0.2, fd77::2 in
-/// `b`. Gone with the namespaces.
+/// A pair of virtual Ethernet devices between two namespaces: 10.77.0.1/24, fd77::1/64 in `a`, 10.77.0.2, fd77::2 in `b`.
+/// Gone with the namespaces.
 void link(const Netns& a, const Netns& b, const LinkOptions& options = {});
 
-/// The same through a switch in a third namespace, which holds the queues. A packet that the sender's own queue drops
-/// is sent again without counting as retransmitted, and TCP small queues keep that queue short: losses as on a real
-/// path need a queue elsewhere.
+/// The same through a switch in a third namespace, which holds the queues. A packet that the sender's own queue drops is
+/// sent again without counting as retransmitted, and TCP small queues keep that queue short: losses as on a real path
+/// need a queue elsewhere.
 void link(const Netns& a, const Netns& b, const Netns& middle, const LinkOptions& options = {});
 
 struct SpawnOptions {
