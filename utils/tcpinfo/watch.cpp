@@ -172,15 +172,13 @@ class Watch {
   explicit Watch(const Settings& settings)
       : settings_(settings),
         output_(Output::standard()),
-        signals_(loop_),
+        signals_(loop_, SIGINT, SIGTERM),  // before the source is open and anything is written
         end_(loop_),
         monitor_(loop_, open(settings)),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt),
         writer_(settings.format, settings.fields, TableKind::kLive, output_) {}
 
   Exit run() {
-    signals_.add(SIGINT);
-    signals_.add(SIGTERM);
     signals_.async_wait([this](const auto& error, int) {
       if (!error) loop_.stop();
     });
