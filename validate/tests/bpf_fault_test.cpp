@@ -15,6 +15,7 @@
 
 #include "lab/lab.hpp"
 #include "system.hpp"
+#include "requirements.hpp"
 
 namespace {
 
@@ -59,7 +60,10 @@ const Case kCases[] = {
      {"open own network namespace", "open skeleton", "load", "attach iterator", "open iterator"}},
 };
 
-class BpfFault : public testing::TestWithParam<Case> {};
+class BpfFault : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
+};
 INSTANTIATE_TEST_SUITE_P(All, BpfFault, testing::ValuesIn(kCases),
                          [](const auto& test) { return std::string(test.param.name); });
 
@@ -87,6 +91,7 @@ TEST_P(BpfFault, AFailureAtAnyStepLeavesNothingAttached) {
 }
 
 TEST(IterFault, AReadThatFailsEndsThePassAndTheNextOneIsWhole) {
+  TCPINFO_NEEDS_BPF();
   tcpinfo::IterSource source({});
   const auto pass = [&] { return source.tick(*source.next_deadline()); };
   EXPECT_FALSE(pass());

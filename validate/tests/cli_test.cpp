@@ -24,6 +24,7 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
+#include "requirements.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -166,7 +167,12 @@ std::size_t count(const std::vector<tcpinfo_record>& records, Event event) {
       records, [event](const tcpinfo_record& r) { return Record(r).event() == static_cast<std::uint8_t>(event); }));
 }
 
-TEST(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
+class Watch : public testing::Test {
+ protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
+};
+
+TEST_F(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
   Running watch(
@@ -204,7 +210,7 @@ TEST(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
   EXPECT_THAT(outcome.err, HasSubstr(std::to_string(records.size()) + " delivered, 0 lost"));
 }
 
-TEST(Watch, SaysWhatATinyRingLost) {
+TEST_F(Watch, SaysWhatATinyRingLost) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
   Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--interval", "0", "--ring-size", "4K",
@@ -223,7 +229,7 @@ TEST(Watch, SaysWhatATinyRingLost) {
   EXPECT_THAT(tcpinfo::read_json_lines(watch.out()), SizeIs(stats["written"].GetUint64()));
 }
 
-TEST(Watch, CloseModeGivesOneFinalRecordAConnection) {
+TEST_F(Watch, CloseModeGivesOneFinalRecordAConnection) {
   const lab::Cgroup cgroup("cli");
   Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "close", "--count", "2"}));
   watch.until_attached();
@@ -234,7 +240,7 @@ TEST(Watch, CloseModeGivesOneFinalRecordAConnection) {
   EXPECT_EQ(count(records, Event::kClose), 2u);
 }
 
-TEST(Watch, StopsAfterCountAndAccountsForTheRest) {
+TEST_F(Watch, StopsAfterCountAndAccountsForTheRest) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
   Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--count", "3", "--stats", files / "stats",
@@ -252,7 +258,7 @@ TEST(Watch, StopsAfterCountAndAccountsForTheRest) {
   EXPECT_EQ(stats["written"].GetUint64(), 3u);
 }
 
-TEST(Watch, FilterKeepsOtherConnectionsOut) {
+TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
   Running watch(
@@ -265,7 +271,12 @@ TEST(Watch, FilterKeepsOtherConnectionsOut) {
   EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
 }
 
-class WatchPolls : public testing::TestWithParam<const char*> {};
+class WatchPolls : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == std::string_view("iter")) TCPINFO_NEEDS_BPF();
+  }
+};
 INSTANTIATE_TEST_SUITE_P(Cli, WatchPolls, testing::Values("inet_diag", "iter"),
                          [](const auto& tested) { return std::string(tested.param); });
 
@@ -299,6 +310,7 @@ class Snapshot : public testing::TestWithParam<const char*> {
  protected:
   // A namespace with a listener, a connection and the remains of another one.
   void SetUp() override {
+    if (GetParam() == std::string_view("iter")) TCPINFO_NEEDS_BPF();
     netns.run([&] {
       listener = lab::listen(Ip::kV4);
       pair = lab::connected(listener, Ip::kV4);
@@ -377,7 +389,7 @@ TEST(SnapshotPrivileges, NetlinkNeedsNoneAndTheIteratorSaysWhichItNeeds) {
   EXPECT_THAT(outcome.out, IsEmpty());
 }
 
-TEST(Watch, TableFitsTheWidth) {
+TEST_F(Watch, TableFitsTheWidth) {
   for (const std::size_t width : {80, 100, 120, 160}) {
     const lab::Cgroup cgroup("cli");
     Running watch({"env", "COLUMNS=" + std::to_string(width), kTcpinfo, "watch", "--cgroup", cgroup.path(), "--format",
@@ -397,7 +409,7 @@ TEST(Watch, TableFitsTheWidth) {
   }
 }
 
-TEST(Watch, EndsQuietlyWhenItsReaderGoes) {
+TEST_F(Watch, EndsQuietlyWhenItsReaderGoes) {
   const lab::Cgroup cgroup("cli");
   // head goes after the schema; nothing else is ever written.
   const auto outcome = shell(R"(set -o pipefail; "$0" watch --cgroup "$1" | head -n 1)", {cgroup.path()});
@@ -407,7 +419,7 @@ TEST(Watch, EndsQuietlyWhenItsReaderGoes) {
   EXPECT_EQ(attached_programs(cgroup), 0u);
 }
 
-TEST(Watch, SaysThatTheDiskIsFull) {
+TEST_F(Watch, SaysThatTheDiskIsFull) {
   const lab::Cgroup cgroup("cli");
   expect_one_sentence(shell(R"("$0" watch --cgroup "$1" --duration 5s > /dev/full)", {cgroup.path()}), 1,
                       "No space left");
@@ -418,7 +430,7 @@ TEST(Watch, SaysThatTheDiskIsFull) {
     expect_one_sentence(shell("\"$0\" " + std::string(command) + " > /dev/full"), 1, "No space left");
 }
 
-TEST(Watch, SaysThatTheDiskIsFullInTheMiddle) {
+TEST_F(Watch, SaysThatTheDiskIsFullInTheMiddle) {
   const lab::Netns netns("cli");
   lab::Pair pair;
   netns.run([&] { pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4); });
@@ -432,7 +444,7 @@ TEST(Watch, SaysThatTheDiskIsFullInTheMiddle) {
   EXPECT_THAT(outcome.err, HasSubstr("tcpinfo: write to standard output: No space left on device (free some space"));
 }
 
-TEST(Watch, SaysThatPrivilegesAreMissing) {
+TEST_F(Watch, SaysThatPrivilegesAreMissing) {
   const lab::Cgroup cgroup("cli");
   Words command = {"setpriv", "--bounding-set=-all", "--inh-caps=-all"};
   const auto watch = tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--duration", "1s"});
@@ -444,7 +456,7 @@ TEST(Watch, SaysThatPrivilegesAreMissing) {
   EXPECT_EQ(attached_programs(cgroup), 0u);
 }
 
-TEST(Watch, SaysThatTypeInformationIsMissing) {
+TEST_F(Watch, SaysThatTypeInformationIsMissing) {
   const lab::Cgroup cgroup("cli");
   const auto outcome = shell(
       R"(exec unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$0" watch --cgroup "$1" --duration 1s' "$0" "$1")",
@@ -516,7 +528,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "create /no/such/file"}),
     [](const auto& tested) { return tested.param.name; });
 
-TEST(Watch, RefusesACgroupOfVersion1) {
+TEST_F(Watch, RefusesACgroupOfVersion1) {
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
     if (line.find(" - cgroup ") == std::string::npos) continue;
@@ -566,6 +578,7 @@ std::size_t doctors_cgroups() {
 }
 
 TEST(Doctor, TriesAllSourcesAndLeavesNothing) {
+  TCPINFO_NEEDS_BPF();
   const lab::Cgroup cgroup("cli");
   const lab::InCgroup inside(cgroup);
   const auto outcome = tcpinfo_run({"doctor", "--format", "json"});

@@ -25,6 +25,7 @@
 
 #include "equality.hpp"
 #include "lab/lab.hpp"
+#include "requirements.hpp"
 #include "socket_states.hpp"
 
 #ifndef SO_NETNS_COOKIE
@@ -434,6 +435,7 @@ std::string list(const Counts& counts) {
 }
 
 TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
+  TCPINFO_NEEDS_BPF();
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
   if (!lab::TunLink::available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
   rlimit files{};

@@ -16,6 +16,7 @@
 #include <tcpinfo/tcp_info.hpp>
 
 #include "lab/lab.hpp"
+#include "requirements.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -43,6 +44,7 @@ class Getsockopt : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    TCPINFO_NEEDS_BPF();
   }
 
   static std::vector<tcpinfo_record> drain(GetsockoptSource& source) {

@@ -24,6 +24,7 @@
 
 #include "../../libtcpinfo/tests/tcp_info_members.hpp"
 #include "lab/lab.hpp"
+#include "requirements.hpp"
 #include "sockets.hpp"
 #include "sources.hpp"
 
@@ -148,6 +149,7 @@ class Guest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    TCPINFO_NEEDS_BPF();
     client_host_ = std::make_unique<lab::Netns>("tcpinfo-test");
     server_host_ = std::make_unique<lab::Netns>("tcpinfo-test");
     middle_ = std::make_unique<lab::Netns>("tcpinfo-test");

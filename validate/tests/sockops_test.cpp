@@ -17,6 +17,7 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
+#include "requirements.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -87,6 +88,7 @@ std::size_t count_descriptors() {
 
 class Sockops : public testing::Test {
  protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
   tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
     tcpinfo::SockopsOptions options;
     options.cgroup = cgroup.path();
