@@ -23,6 +23,8 @@ const volatile __u32 kernel_hz;
 #define TCP_ECN_MODE_ANY 0x11 /* TCP_ECN_MODE_RFC3168 | TCP_ECN_MODE_ACCECN; before v6.18 only bit 0 (TCP_ECN_OK) is used */
 #define TCP_ECN_SEEN 0x08
 #define TCP_INFINITE_SSTHRESH 0x7fffffff
+/* kernel v6.18 net/ipv4/tcp_vegas.c vegas_enable(), tcp_vegas_init() */
+#define VEGAS_NO_RTT 0x7fffffff
 
 /* kernel v6.18 include/net/dst.h, include/uapi/linux/rtnetlink.h */
 #define DST_METRICS_READ_ONLY 1UL
@@ -111,19 +113,31 @@ static __always_inline void fill_congestion_control(struct tcpinfo_record *r, __
 			__u64 bandwidth = BPF_CORE_READ_BITFIELD_PROBED(ca, lt_use_bw) ? BPF_CORE_READ(ca, lt_bw) :
 											  BPF_CORE_READ(ca, bw.s[0].v);
 
+			__u32 min_rtt = BPF_CORE_READ(ca, min_rtt_us);
+			__u32 pacing_gain = BPF_CORE_READ_BITFIELD_PROBED(ca, pacing_gain);
+
+			if (!pacing_gain) /* the algorithm has not begun yet, all is 0 */
+				return;
 			PUT(bbr_bw, bandwidth * tp->mss_cache * 1000000 >> 24);
-			PUT(bbr_min_rtt, BPF_CORE_READ(ca, min_rtt_us));
-			PUT(bbr_pacing_gain, BPF_CORE_READ_BITFIELD_PROBED(ca, pacing_gain));
+			if (min_rtt != ~0U)
+				PUT(bbr_min_rtt, min_rtt);
+			PUT(bbr_pacing_gain, pacing_gain);
 			PUT(bbr_cwnd_gain, BPF_CORE_READ_BITFIELD_PROBED(ca, cwnd_gain));
 		}
 	} else if (name == 0x7361676576 /* vegas */) {
 		const struct vegas *ca = priv;
 
 		if (bpf_core_field_exists(ca->baseRTT)) {
+			__u32 base = BPF_CORE_READ(ca, baseRTT), min = BPF_CORE_READ(ca, minRTT);
+
+			if (!base) /* the algorithm has not begun yet, all is 0 */
+				return;
 			PUT(vegas_enabled, BPF_CORE_READ(ca, doing_vegas_now));
 			PUT(vegas_rttcnt, BPF_CORE_READ(ca, cntRTT));
-			PUT(vegas_rtt, BPF_CORE_READ(ca, baseRTT));
-			PUT(vegas_minrtt, BPF_CORE_READ(ca, minRTT));
+			if (base != VEGAS_NO_RTT)
+				PUT(vegas_rtt, base);
+			if (min != VEGAS_NO_RTT)
+				PUT(vegas_minrtt, min);
 		}
 	} else if (name == 0x7063746364 /* dctcp; its fallback is named dctcp-reno */) {
 		const struct dctcp *ca = priv;
@@ -244,7 +258,7 @@ static __always_inline void fill_connection(struct tcpinfo_record *r, __u64 *pre
 	PUT(retrans, tp->retrans_out);
 	PUT(pmtu, icsk->icsk_pmtu_cookie);
 	PUT(rcv_ssthresh, tp->rcv_ssthresh);
-	if (srtt) {
+	if (srtt >> 3) { /* tcp_info shows 0 for less than 1 us and for none */
 		PUT(rtt, srtt >> 3);
 		PUT(rttvar, tp->mdev_us >> 2);
 	}

@@ -10,6 +10,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define IPPROTO_TCP 6
 #define TCP_INFO 11
+#define SOCK_STREAM 1
 
 /* kernel v6.2 a35b9af4ec2c: the socket of this hook is no typed pointer, and the helper that makes it one is not given. */
 extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
@@ -138,6 +139,9 @@ static __always_inline int on_getsockopt(struct bpf_sockopt *ctx, _Bool with_twi
 	if (length > room)
 		ctx->optlen = 0;
 	if (ctx->level != IPPROTO_TCP || ctx->optname != TCP_INFO || ctx->retval != 0 || !sk)
+		return 1;
+	/* MPTCP and SMC answer for their subflows; their own sockets are no tcp_sock. */
+	if (sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
 		return 1;
 	length = length > room ? room : length;
 	length = length > TCPINFO_GETSOCKOPT_BYTES ? TCPINFO_GETSOCKOPT_BYTES : length;

@@ -34,7 +34,7 @@ X(local_address, addr, address, none, identity, "inet_sock.inet_saddr, sock_comm
 X(peer_address, addr, address, none, identity, "sock_common.skc_daddr, sock_common.skc_v6_daddr", "2.6", all, "remote_host", none, "Peer address; IPv4-mapped IPv6 is shown as IPv4") \
 X(congestion_control, name, text, none, identity, "inet_connection_sock.icsk_ca_ops->name", "2.6", all, "sender_tcp_congestion", none, "Congestion control algorithm") \
 X(ulp, name, text, none, state, "inet_connection_sock.icsk_ulp_ops->name", "5.4", all, "", none, "Upper layer protocol (tls, mptcp, ...); absent when there is none") \
-X(sequence, u32, number, none, identity, "counted by the source", "", all, "", none, "Number of this record among its connection's, from 0; for inet_diag the number of the dump") \
+X(sequence, u32, number, none, identity, "counted by the source", "", all, "", none, "Number of this record among its connection's, from 0; for inet_diag and iter the number of the dump or pass") \
 X(generation, u32, number, none, identity, "counted by the source", "", sockops, "", none, "How many connections this socket had before this one (disconnect, connect again)") \
 X(event, u8, event, none, identity, "the callback", "", all, "", none, "What the record tells: sample, state, open, close, adopted, gap") \
 X(source, u8, source, none, identity, "constant", "", all, "", none, "Who read the socket: sockops, inet_diag, iter; getsockopt: what a process was answered, in validation runs") \
@@ -78,7 +78,7 @@ X(snd_ssthresh, u32, number, segments, gauge, "tcp_sock.snd_ssthresh", "2.6", al
 X(snd_cwnd, u32, number, segments, gauge, "tcp_sock.snd_cwnd", "2.6", all, "snd_cwnd", times_snd_mss, "Congestion window") \
 X(advmss, u32, number, bytes, gauge, "tcp_sock.advmss", "2.6", all, "", none, "Maximum segment size that we announced") \
 X(reordering, u32, number, segments, gauge, "tcp_sock.reordering", "2.6", all, "reorder", equal, "Reordering seen or assumed on the path") \
-X(rcv_rtt, u32, number, us, gauge, "tcp_sock.rcv_rtt_est.rtt_us >> 3", "2.6", all, "", none, "Receiver's estimate of the round-trip time") \
+X(rcv_rtt, u32, number, us, gauge, "tcp_sock.rcv_rtt_est.rtt_us >> 3", "2.6", all, "", none, "Receiver's estimate of the round-trip time; 0 as long as it has none") \
 X(rcv_space, u32, number, bytes, gauge, "tcp_sock.rcvq_space.space", "2.6", all, "", none, "Bytes that the receiver's application reads in a round trip") \
 X(total_retrans, u32, number, segments, counter, "tcp_sock.total_retrans", "2.6", all, "retransmits", delta, "Segments retransmitted, also of SYN") \
 X(pacing_rate, u64, number, bytes_per_s, gauge, "sock.sk_pacing_rate", "3.15", all, "", none, "Pacing rate; all ones: unlimited") \
@@ -107,7 +107,7 @@ X(rcv_wnd, u32, number, bytes, gauge, "tcp_sock.rcv_wnd", "6.2", all, "", none, 
 X(rehash, u32, number, count, counter, "tcp_sock.plb_rehash + tcp_sock.timeout_rehash", "6.2", all, "", none, "Changes of the flow's hash, by load balancing or timeout") \
 X(total_rto, u16, number, count, counter, "tcp_sock.total_rto", "6.7", all, "", none, "Retransmission timeouts") \
 X(total_rto_recoveries, u16, number, count, counter, "tcp_sock.total_rto_recoveries", "6.7", all, "", none, "Recoveries from retransmission timeouts") \
-X(total_rto_time, u32, number, ms, counter, "tcp_sock.total_rto_time + (now - tcp_sock.rto_stamp)", "6.7", all, "", none, "Time spent in retransmission timeout recovery") \
+X(total_rto_time, u32, number, ms, counter, "tcp_sock.total_rto_time + (now - tcp_sock.rto_stamp)", "6.7", all, "", none, "Time spent in retransmission timeout recovery; the kernel takes back what it counted of one that a further timeout prolongs") \
 X(received_ce, u32, number, packets, counter, "tcp_sock.received_ce", "6.18", all, "", none, "Segments received with congestion experienced (AccECN)") \
 X(delivered_e1_bytes, u32, number, bytes, counter, "tcp_sock.delivered_ecn_bytes[0]", "6.18", all, "", none, "Bytes delivered as ECT(1)") \
 X(delivered_e0_bytes, u32, number, bytes, counter, "tcp_sock.delivered_ecn_bytes[1]", "6.18", all, "", none, "Bytes delivered as ECT(0)") \
@@ -118,18 +118,18 @@ X(received_ce_bytes, u32, number, bytes, counter, "tcp_sock.received_ecn_bytes[2
 X(accecn_fail_mode, u16, number, none, flags, "tcp_sock.accecn_fail_mode", "6.18", all, "", none, "Why accurate ECN is not in force") \
 X(accecn_opt_seen, u16, number, none, state, "tcp_sock.saw_accecn_opt", "6.18", all, "", none, "Accurate ECN option seen") \
 X(bbr_bw, u64, number, bytes_per_s, gauge, "bbr.bw", "4.9", all, "", none, "BBR: estimate of the bottleneck bandwidth") \
-X(bbr_min_rtt, u32, number, us, gauge, "bbr.min_rtt_us", "4.9", all, "", none, "BBR: estimate of the round-trip propagation time") \
+X(bbr_min_rtt, u32, number, us, gauge, "bbr.min_rtt_us", "4.9", all, "", none, "BBR: estimate of the round-trip propagation time; absent before the first measurement") \
 X(bbr_pacing_gain, u32, number, scale256, gauge, "bbr.pacing_gain", "4.9", all, "", none, "BBR: pacing gain, 256 is 1") \
 X(bbr_cwnd_gain, u32, number, scale256, gauge, "bbr.cwnd_gain", "4.9", all, "", none, "BBR: congestion window gain, 256 is 1") \
 X(vegas_enabled, u32, number, none, state, "vegas.doing_vegas_now", "2.6", all, "", none, "Vegas: in force now") \
 X(vegas_rttcnt, u32, number, count, gauge, "vegas.cntRTT", "2.6", all, "", none, "Vegas: measurements in the last round trip") \
-X(vegas_rtt, u32, number, us, gauge, "vegas.baseRTT", "2.6", all, "", none, "Vegas: propagation delay") \
-X(vegas_minrtt, u32, number, us, gauge, "vegas.minRTT", "2.6", all, "", none, "Vegas: minimum of the last round trip") \
+X(vegas_rtt, u32, number, us, gauge, "vegas.baseRTT", "2.6", all, "", none, "Vegas: propagation delay; absent before the first measurement") \
+X(vegas_minrtt, u32, number, us, gauge, "vegas.minRTT", "2.6", all, "", none, "Vegas: minimum of this round trip; absent before its first measurement") \
 X(dctcp_enabled, u16, number, none, state, "dctcp", "3.18", all, "", none, "DCTCP: in force, ECN was negotiated") \
 X(dctcp_ce_state, u16, number, none, state, "dctcp.ce_state", "3.18", all, "", none, "DCTCP: congestion experienced state") \
 X(dctcp_alpha, u32, number, none, gauge, "dctcp.dctcp_alpha", "3.18", all, "", none, "DCTCP: share of marked bytes, 1024 is all") \
-X(dctcp_ab_ecn, u32, number, bytes, gauge, "dctcp.delivered_ce * mss_cache", "3.18", all, "", none, "DCTCP: bytes marked in the window") \
-X(dctcp_ab_tot, u32, number, bytes, gauge, "dctcp.delivered * mss_cache", "3.18", all, "", none, "DCTCP: bytes acknowledged in the window") \
+X(dctcp_ab_ecn, u32, number, bytes, gauge, "(tcp_sock.delivered_ce - dctcp.old_delivered_ce) * mss_cache", "3.18", all, "", none, "DCTCP: bytes marked in the window") \
+X(dctcp_ab_tot, u32, number, bytes, gauge, "(tcp_sock.delivered - dctcp.old_delivered) * mss_cache", "3.18", all, "", none, "DCTCP: bytes acknowledged in the window") \
 X(skmem_rmem_alloc, u32, number, bytes, gauge, "sock.sk_backlog.rmem_alloc", "3.6", all, "", none, "Memory of the receive queue") \
 X(skmem_rcvbuf, u32, number, bytes, gauge, "sock.sk_rcvbuf", "3.6", all, "", none, "Limit of the receive queue's memory") \
 X(skmem_wmem_alloc, u32, number, bytes, gauge, "sock.sk_wmem_alloc - 1", "3.6", all, "", none, "Memory handed to lower layers") \

@@ -29,10 +29,18 @@ constexpr std::array kMovedByClock{Field::last_data_sent, Field::last_data_recv,
 // Change when the application writes or reads, without a packet.
 constexpr std::array kMovedByApplication{Field::notsent_bytes, Field::rcv_space, Field::rcv_ssthresh, Field::rcv_wnd};
 
+// The kernel reads these before it takes the socket's lock for the others (v6.18 net/ipv4/tcp.c tcp_get_info()): an ACK
+// that comes in between changes them after they were read, and the counters before.
+constexpr std::array kReadBeforeLock{Field::pacing_rate, Field::max_pacing_rate, Field::reordering, Field::snd_cwnd};
+
 template <std::size_t N>
 bool is_one_of(const std::array<Field, N>& fields, Field field) {
   return std::find(fields.begin(), fields.end(), field) != fields.end();
 }
+
+/// Whether a later reading has at least as much of it: the kernel takes back what it counted of a timeout's time when
+/// another timeout prolongs it.
+bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter && field.field != Field::total_rto_time; }
 
 Time time_of(const tcpinfo_record* record) { return static_cast<Time>(record->time_ns); }
 
@@ -182,7 +190,7 @@ void compare_between(const Answers& answers, const Sample& sample, const Neighbo
     return std::pair(low.value_or(-kUnbounded), high.value_or(kUnbounded));
   };
   for (const auto& field : tcpinfo::fields()) {
-    if (field.kind != Kind::counter) continue;
+    if (!is_monotone(field)) continue;
     const auto value = number(sample.raw, field.field);
     const auto [low, high] = bound(around, field.field);
     if (!value || (low == -kUnbounded && high == kUnbounded)) continue;
@@ -198,7 +206,7 @@ void compare_between(const Answers& answers, const Sample& sample, const Neighbo
 void compare_order(const Answers& answers, const Sample& sample, std::size_t reading, Group& group) {
   const FieldInfo *ahead = nullptr, *behind = nullptr;
   for (const auto& field : tcpinfo::fields()) {
-    if (field.kind != Kind::counter) continue;
+    if (!is_monotone(field)) continue;
     const auto ours = number(sample.raw, field.field), theirs = number(answers.all[reading], field.field);
     if (!ours || !theirs) continue;
     if (*ours > *theirs) ahead = &field;
@@ -235,9 +243,11 @@ bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
 /// Every field of the answer that does not move by itself. The sample has to have what the answer has.
 void compare_still(const Answers& answers, const tcpinfo_record* sample, const tcpinfo_record* answer,
                    bool application_waits, Group& group) {
+  // 0: an ACK came in this jiffy, and perhaps at the wrong moment.
+  const bool no_ack = Record(*sample).last_ack_recv().value_or(0) > 0 && Record(*answer).last_ack_recv().value_or(0) > 0;
   for (const auto& field : tcpinfo::fields()) {
     if (field.kind == Kind::identity || !Record(*answer).has(field.field)) continue;
-    if (is_one_of(kMovedByClock, field.field)) continue;
+    if (is_one_of(kMovedByClock, field.field) || (!no_ack && is_one_of(kReadBeforeLock, field.field))) continue;
     if (!application_waits && is_one_of(kMovedByApplication, field.field)) continue;
     const auto ours = number(sample, field.field);
     const auto theirs = *number(answer, field.field);

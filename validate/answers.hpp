@@ -21,7 +21,6 @@ struct Answers {
   std::optional<std::size_t> omitted;        ///< the reading after --omit's time, from which iperf3 counts anew
   std::vector<std::string> problems;         ///< where readings and intervals do not match, a sentence each
 
-  bool reads_at(std::size_t interval) const { return interval < at.size(); }
 };
 
 /// iperf 3.12 asks for each stream at each interval's end, of senders and receivers (src/iperf_api.c
@@ -45,10 +44,11 @@ struct Bracketed {
 
 /// Samples between answers. "counters": every counter lies between those of the answers before and after, and no
 /// snapshot is ahead in one and behind in another. "constants": what does not change within a connection is equal.
-/// "still": where a sample has the counters of an answer, so that no packet came or went, every other field is equal.
+/// "still": where a sample has the counters of an answer, so that no packet came or went, every other field is equal; those
+/// that the kernel reads without the socket's lock only if no ACK came in that jiffy.
 std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all);
 
-/// The BPF side's own reading beside each answer: every field is equal where no packet came between the two.
+/// The BPF side's own reading beside each answer: as for "still".
 Comparison compare_twins(const std::vector<const Answers*>& all);
 
 }  // namespace validation

@@ -71,6 +71,7 @@ struct GetsockoptSource::Impl {
   tcpinfo::Statistics statistics;
 
   const tcpinfo::RecordSink* sink = nullptr;  // set during drain()
+  bool closing = false;  // close() came from inside the sink: the ring is in use
   std::size_t limit = 0;
   std::size_t drained = 0;
 
@@ -93,7 +94,7 @@ int GetsockoptSource::Impl::on_reading(void* context, void* data, std::size_t si
     ++self.statistics.lost_sink[TCPINFO_EVENT_SAMPLE];
   }
   // A negative answer ends ring_buffer__consume(), after it has released this reading.
-  return ++self.drained >= self.limit ? -ECANCELED : 0;
+  return ++self.drained >= self.limit || self.closing ? -ECANCELED : 0;
 }
 
 GetsockoptSource::GetsockoptSource(const GetsockoptOptions& options) {
@@ -128,7 +129,7 @@ tcpinfo::SourceId GetsockoptSource::id() const noexcept { return tcpinfo::Source
 int GetsockoptSource::descriptor() const noexcept { return -1; }
 
 std::optional<tcpinfo::Source::Clock::time_point> GetsockoptSource::next_deadline() const noexcept {
-  return impl_->ring ? std::optional(impl_->next_drain) : std::nullopt;
+  return impl_->ring && !impl_->closing ? std::optional(impl_->next_drain) : std::nullopt;
 }
 
 std::error_code GetsockoptSource::tick(Clock::time_point now) noexcept {
@@ -145,6 +146,7 @@ tcpinfo::DrainResult GetsockoptSource::drain(tcpinfo::RecordSink sink, std::size
   impl_->sink = nullptr;
   tcpinfo::DrainResult result{.records = impl_->drained, .error = {}};
   if (got < 0 && got != -ECANCELED) result.error = {-got, std::generic_category()};
+  if (impl_->closing) close();
   return result;
 }
 
@@ -170,6 +172,8 @@ void GetsockoptSource::stop() noexcept { impl_->link.reset(); }
 void GetsockoptSource::close() noexcept {
   if (!impl_ || !impl_->skeleton) return;
   stop();
+  impl_->closing = impl_->sink != nullptr;
+  if (impl_->closing) return;
   impl_->statistics = statistics();
   impl_->ring.reset();
   impl_->skeleton.reset();

@@ -85,6 +85,16 @@ void check_possible(const RunOptions& options) {
                     options.congestion));
 }
 
+std::unique_ptr<tcpinfo::SockopsSource> open_sockops(const tcpinfo::SockopsOptions& options) {
+  try {
+    return std::make_unique<tcpinfo::SockopsSource>(options);
+  } catch (const tcpinfo::Error& error) {
+    // So the kernel says that it lacks an instruction or a helper.
+    if (error.code() == std::errc::invalid_argument) throw NotPossible(error.what());
+    throw;
+  }
+}
+
 /// What a child writes to its standard output, kept off the disk: a full disk then shows in our own writing.
 class Capture {
  public:
@@ -210,7 +220,7 @@ class Run {
     tcpinfo::SockopsOptions sockops;
     sockops.cgroup = cgroup_.path();
     sockops.interval = options_.interval;
-    monitors_.emplace_back(loop_, std::make_unique<tcpinfo::SockopsSource>(sockops));
+    monitors_.emplace_back(loop_, open_sockops(sockops));
     // After sockops, which makes the kernel give each socket its cookie.
     monitors_.emplace_back(loop_, std::make_unique<GetsockoptSource>(GetsockoptOptions{.cgroup = cgroup_.path()}));
     for (const auto* netns : {&client_netns_, &server_netns_}) {

@@ -22,9 +22,10 @@ __u32 kernel_hz() noexcept {
 
 std::string way_out_of(int error, const char* capabilities) {
   if (error == EPERM || error == EACCES) return std::string("needs ") + capabilities + "; try tcpinfo doctor";
-  if (error == ENOMEM) return "the kernel has no memory for it; try a smaller ring";
+  if (error == ENOMEM) return "the kernel has no memory for it; of a ring buffer, try a smaller one";
   const auto warning = LibbpfLog::first_warning();
-  return warning.empty() ? "try tcpinfo doctor" : warning + "; try tcpinfo doctor";
+  const std::string old = error == EINVAL ? "the kernel may be too old, it needs 6.1; " : "";
+  return old + (warning.empty() ? "" : warning + "; ") + "try tcpinfo doctor";
 }
 
 void fail(int error, const std::string& action, const std::string& way_out) {

@@ -17,6 +17,9 @@
 namespace tcpinfo::inet_diag {
 namespace {
 
+// kernel v6.18 net/ipv4/tcp_bbr.c bbr_init(), tcp_vegas.c tcp_vegas_init(): nothing was measured yet.
+constexpr std::uint32_t kNoMinRtt = ~std::uint32_t{0}, kVegasNoRtt = 0x7fffffff;
+
 // Members of the attribute's array of u32, as many as it has.
 void fill_memory(Draft& draft, std::span<const std::byte> data) noexcept {
   std::size_t i = 0;
@@ -141,8 +144,9 @@ bool fill_attribute(Draft& draft, std::uint16_t type, std::span<const std::byte>
     case INET_DIAG_BBRINFO: {
       tcp_bbr_info value;
       if (!load_whole(data, value)) return false;
+      if (value.bbr_pacing_gain == 0) return true;  // the algorithm has not begun yet, all is 0
       TCPINFO_PUT(bbr_bw, value.bbr_bw_lo | std::uint64_t{value.bbr_bw_hi} << 32);
-      TCPINFO_PUT(bbr_min_rtt, value.bbr_min_rtt);
+      if (value.bbr_min_rtt != kNoMinRtt) TCPINFO_PUT(bbr_min_rtt, value.bbr_min_rtt);
       TCPINFO_PUT(bbr_pacing_gain, value.bbr_pacing_gain);
       TCPINFO_PUT(bbr_cwnd_gain, value.bbr_cwnd_gain);
       return true;
@@ -199,11 +203,11 @@ bool fill(std::span<const std::byte> payload, const Reading& reading, tcpinfo_re
   if (!whole) ++malformed;
   // Illinois, Westwood and NV show values of their own in this attribute (kernel v6.18 net/ipv4/tcp_westwood.c
   // tcp_westwood_info()): Vegas is who has the name.
-  if (vegas && text(record.congestion_control) == "vegas") {
+  if (vegas && vegas->tcpv_rtt != 0 && text(record.congestion_control) == "vegas") {
     TCPINFO_PUT(vegas_enabled, vegas->tcpv_enabled);
     TCPINFO_PUT(vegas_rttcnt, vegas->tcpv_rttcnt);
-    TCPINFO_PUT(vegas_rtt, vegas->tcpv_rtt);
-    TCPINFO_PUT(vegas_minrtt, vegas->tcpv_minrtt);
+    if (vegas->tcpv_rtt != kVegasNoRtt) TCPINFO_PUT(vegas_rtt, vegas->tcpv_rtt);
+    if (vegas->tcpv_minrtt != kVegasNoRtt) TCPINFO_PUT(vegas_minrtt, vegas->tcpv_minrtt);
   }
   draft.finish();
   return true;

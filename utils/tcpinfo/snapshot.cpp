@@ -81,7 +81,7 @@ void add_snapshot(CLI::App& app, Command& chosen) {
   option("--states", given->states, "NAMES", "Only sockets in these states, as ESTABLISHED,CLOSE_WAIT [all]")
       ->delimiter(',');
   option("--filter", given->filter, "EXPR", "Only these, as 'peer_port == 443 and address in 10.0.0.0/8'");
-  option("--cgroup", given->cgroup, "PATH", "Only those of this cgroup v2 and all below it");
+  option("--cgroup", given->cgroup, "PATH", "Only those of this cgroup v2 and all below it (none that have their identity only)");
   option("--netns", given->netns, "PATH", "In this network namespace, as /run/netns/NAME [this one]");
   option("--fields", given->fields, "NAMES", "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
       ->delimiter(',');

@@ -523,7 +523,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"NetnsWithSockops", {"watch", "--netns", "/run/netns/x"}, 2, "makes no sense"},
         BadInput{"IntervalWithClose", {"watch", "--mode", "close", "--interval", "1s"}, 2, "only polling"},
         BadInput{"StatsInNoDirectory",
-                 {"watch", "--duration", "1s", "--stats", "/no/such/file"},
+                 {"watch", "--source", "inet_diag", "--duration", "1s", "--stats", "/no/such/file"},
                  1,
                  "create /no/such/file"}),
     [](const auto& tested) { return tested.param.name; });

@@ -149,16 +149,18 @@ void ask_congestion_control(const Subject& subject, Answer& answer, Writer& writ
   length = sizeof(info);
   if (getsockopt(subject.fd, IPPROTO_TCP, TCP_CC_INFO, &info, &length) != 0) return;
   const std::string_view algorithm = name;
-  if (algorithm == "bbr" && length == sizeof(info.bbr)) {
+  // What the algorithm has not begun, or not measured yet, means nothing.
+  constexpr std::uint32_t kBbrNone = ~0u, kVegasNone = 0x7fffffff;
+  if (algorithm == "bbr" && length == sizeof(info.bbr) && info.bbr.bbr_pacing_gain != 0) {
     writer.put(Field::bbr_bw, info.bbr.bbr_bw_lo | std::uint64_t{info.bbr.bbr_bw_hi} << 32);
-    writer.put(Field::bbr_min_rtt, info.bbr.bbr_min_rtt);
+    if (info.bbr.bbr_min_rtt != kBbrNone) writer.put(Field::bbr_min_rtt, info.bbr.bbr_min_rtt);
     writer.put(Field::bbr_pacing_gain, info.bbr.bbr_pacing_gain);
     writer.put(Field::bbr_cwnd_gain, info.bbr.bbr_cwnd_gain);
-  } else if (algorithm == "vegas" && length == sizeof(info.vegas)) {
+  } else if (algorithm == "vegas" && length == sizeof(info.vegas) && info.vegas.tcpv_rtt != 0) {
     writer.put(Field::vegas_enabled, info.vegas.tcpv_enabled);
     writer.put(Field::vegas_rttcnt, info.vegas.tcpv_rttcnt);
-    writer.put(Field::vegas_rtt, info.vegas.tcpv_rtt);
-    writer.put(Field::vegas_minrtt, info.vegas.tcpv_minrtt);
+    if (info.vegas.tcpv_rtt != kVegasNone) writer.put(Field::vegas_rtt, info.vegas.tcpv_rtt);
+    if (info.vegas.tcpv_minrtt != kVegasNone) writer.put(Field::vegas_minrtt, info.vegas.tcpv_minrtt);
   } else if (algorithm == "dctcp" && length == sizeof(info.dctcp) && info.dctcp.dctcp_enabled) {
     writer.put(Field::dctcp_enabled, info.dctcp.dctcp_enabled);
     writer.put(Field::dctcp_ce_state, info.dctcp.dctcp_ce_state);

@@ -195,12 +195,12 @@ class Ledger : public testing::TestWithParam<Case> {
     if (std::string_view(p.family) == "ipv6") command.emplace_back("-6");
     lab::Process server(
         {.command = command, .cgroup = &cgroup, .netns = &server_netns, .stdout_file = directory / "server.json"});
-    for (int i = 0; i < 500 && !server.listens(kPort); ++i) std::this_thread::sleep_for(10ms);
+    for (int i = 0; i < 6000 && !server.listens(kPort); ++i) std::this_thread::sleep_for(10ms);
     lab::Process client({.command = client_command(),
                          .cgroup = &cgroup,
                          .netns = &client_netns,
                          .stdout_file = directory / "client.json"});
-    ASSERT_EQ(client.wait(30s), std::optional(0));
+    ASSERT_EQ(client.wait(60s), std::optional(0));
     ASSERT_EQ(server.wait(10s), std::optional(0));
 
     const auto drain = [&] {
@@ -211,7 +211,7 @@ class Ledger : public testing::TestWithParam<Case> {
     };
     // What iperf3 left in the queues still has to arrive, or to be given up.
     std::uint64_t due = 0;
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < 6000; ++i) {
       drain();
       due = source.statistics().connections;
       if (tcpinfo::Statistics::sum(source.statistics().emitted) >= due) break;

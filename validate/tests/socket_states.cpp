@@ -153,7 +153,8 @@ const std::string& payload() {
 const std::vector<std::string>& congestion_controls() {
   static const auto list = [] {
     const lab::Socket socket(Ip::kV4);
-    for (const std::string_view name : {"bbr", "cubic", "reno", "vegas", "dctcp", "westwood", "illinois"})
+    for (const std::string_view name : {"bbr", "cubic", "reno", "vegas", "dctcp", "westwood", "illinois", "htcp", "bic", "highspeed", "hybla", "lp",
+          "scalable", "veno", "yeah", "nv", "cdg"})
       setsockopt(socket.fd(), IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
     std::vector<std::string> names;
     std::ifstream file("/proc/sys/net/ipv4/tcp_available_congestion_control");

@@ -16,7 +16,8 @@ struct InetDiagOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Compiled to inet_diag bytecode, so that the kernel leaves out what is not wanted.
   Filter filter;
-  /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump.
+  /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump. The
+  /// kernel keeps no cgroup of a socket in TIME_WAIT, of a half-open one and of an orphan in FIN_WAIT2: these are left out.
   std::filesystem::path cgroup;
   /// A network namespace file, as /run/netns/NAME or /proc/PID/ns/net; empty: the caller's. Needs CAP_SYS_ADMIN.
   std::filesystem::path netns;

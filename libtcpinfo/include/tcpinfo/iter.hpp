@@ -16,7 +16,8 @@ struct IterOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, before a socket is read.
   Filter filter;
-  /// Sockets of this cgroup v2 and all below it only; empty: all.
+  /// Sockets of this cgroup v2 and all below it, up to 64 levels below, only; empty: all. The kernel keeps no cgroup of a
+  /// socket in TIME_WAIT, of a half-open one and of an orphan in FIN_WAIT2: these are left out.
   std::filesystem::path cgroup;
   /// A network namespace file, as /run/netns/NAME or /proc/PID/ns/net; empty: the caller's. Needs CAP_SYS_ADMIN.
   std::filesystem::path netns;
@@ -31,6 +32,8 @@ struct IterOptions {
 /// A socket of which the kernel keeps no tcp_sock (TIME_WAIT, FIN_WAIT2 of a closed one, half-open) gives a record with
 /// its identity only; a half-open one is in SYN_RECV, as netlink has it. The pass walks the tables while they change: a
 /// socket that moved between two reads of the iterator may be missing or come twice, with the same cookie.
+///
+/// The state of a congestion control whose module was loaded after the source was opened is absent.
 ///
 /// Needs CAP_BPF and CAP_PERFMON, CAP_SYS_ADMIN for other namespaces, a kernel from 6.1 with BTF. Source: iter/tcp,
 /// kernel net/ipv4/tcp_ipv4.c.
