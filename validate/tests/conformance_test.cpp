@@ -25,8 +25,10 @@
 namespace {
 
 using namespace std::chrono_literals;
+using lab::exchange;
 using lab::find;
 using lab::Ip;
+using lab::raw_info;
 using lab::Records;
 using lab::SnapshotWanted;
 using lab::Wanted;
@@ -49,24 +51,9 @@ Cookies cookies(const Records& records) {
   return found;
 }
 
-Bytes raw_info(const lab::Socket& socket) {
-  Bytes info(1024);
-  auto length = static_cast<socklen_t>(info.size());
-  lab::check(getsockopt(socket.fd(), IPPROTO_TCP, TCP_INFO, info.data(), &length), "TCP_INFO");
-  info.resize(length);
-  return info;
-}
-
 // Names of the members that go on while a connection rests.
 bool is_clock(Field field) {
   return field == Field::last_data_sent || field == Field::last_data_recv || field == Field::last_ack_recv;
-}
-
-void exchange(const lab::Pair& pair) {
-  pair.client.send(100'000);
-  pair.server.receive(100'000);
-  pair.server.send(2'000);
-  pair.client.receive(2'000);
 }
 
 void expect_values(const lab::Socket& socket, const Bytes& before, const tcpinfo_record& raw, const Bytes& after) {

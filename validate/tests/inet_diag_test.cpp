@@ -21,6 +21,7 @@
 #include "lab/lab.hpp"
 #include "privileges.hpp"
 #include "sockets.hpp"
+#include "sources.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -29,7 +30,10 @@
 namespace {
 
 using namespace std::chrono_literals;
+using lab::exchange;
+using lab::find;
 using lab::Ip;
+using lab::raw_info;
 using tcpinfo::Field;
 using tcpinfo::Filter;
 using tcpinfo::InetDiagOptions;
@@ -61,20 +65,6 @@ Cookies cookies(const std::vector<tcpinfo_record>& records) {
   return cookies;
 }
 
-const tcpinfo_record* find(const std::vector<tcpinfo_record>& records, std::uint64_t cookie) {
-  for (const auto& record : records)
-    if (record.cookie == cookie) return &record;
-  return nullptr;
-}
-
-Bytes raw_info(const lab::Socket& socket) {
-  Bytes info(1024);
-  auto length = static_cast<socklen_t>(info.size());
-  lab::check(getsockopt(socket.fd(), IPPROTO_TCP, TCP_INFO, info.data(), &length), "TCP_INFO");
-  info.resize(length);
-  return info;
-}
-
 class InetDiag : public testing::Test {
  protected:
   void SetUp() override {
@@ -100,13 +90,6 @@ class InetDiag : public testing::Test {
 
   std::unique_ptr<lab::Netns> netns_;
 };
-
-void exchange(const lab::Pair& pair) {
-  pair.client.send(100'000);
-  pair.server.receive(100'000);
-  pair.server.send(2'000);
-  pair.client.receive(2'000);
-}
 
 TEST_F(InetDiag, ACgroupIsTakenWithAllBelowIt) {
   const lab::Cgroup top("tcpinfo-test"), other("tcpinfo-test");

@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 /// Plain blocking loopback sockets for the kernel tests.
 namespace lab {
@@ -147,6 +149,23 @@ inline Pair connected(const Socket& listener, Ip ip) {
   connect(pair.client, ip, listener.local_port());
   pair.server = accept(listener);
   return pair;
+}
+
+/// Some data both ways, all of it read.
+inline void exchange(const Pair& pair) {
+  pair.client.send(100'000);
+  pair.server.receive(100'000);
+  pair.server.send(2'000);
+  pair.client.receive(2'000);
+}
+
+/// The kernel's whole answer, whatever the C library's tcp_info holds.
+inline std::vector<std::byte> raw_info(const Socket& socket) {
+  std::vector<std::byte> info(1024);
+  auto length = static_cast<socklen_t>(info.size());
+  check(getsockopt(socket.fd(), IPPROTO_TCP, TCP_INFO, info.data(), &length), "TCP_INFO");
+  info.resize(length);
+  return info;
 }
 
 }  // namespace lab
