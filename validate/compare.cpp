@@ -28,8 +28,7 @@ struct Side {
 class Comparer {
  public:
   explicit Comparer(const Input& input) : input_(input) {
-    for (const auto* result : {&input.first, &input.second})
-      if (*result) sides_.push_back({(*result)->is_server ? "server" : "client", &**result});
+    for (const auto& result : input.results) sides_.push_back({result.is_server ? "server" : "client", &result});
   }
 
   Verdict operator()() {

@@ -11,8 +11,9 @@
 namespace validation {
 
 struct Input {
-  std::optional<Iperf3Result> first, second;  ///< of client and server, in any order; one of them at least
+  std::vector<Iperf3Result> results;  ///< of clients and servers, in any order; one at least
   std::vector<SourceRecords> sources;
+  LinkReport link;  ///< what the path is known to do
 };
 
 /// Compares every field whose row of the field table has a rule: byte counts and retransmissions from any source, and

@@ -125,11 +125,11 @@ int do_compare(const CompareOptions& options) {
                "tcpinfo-validate: nothing to compare with: give --sockops, --inet-diag or --getsockopt FILE, or all\n");
     return kUsage;
   }
-  input.first = validation::read_iperf3(options.iperf3);
-  if (!options.server.empty()) input.second = validation::read_iperf3(options.server);
+  input.results.push_back(validation::read_iperf3(options.iperf3));
+  if (!options.server.empty()) input.results.push_back(validation::read_iperf3(options.server));
   auto verdict = validation::compare(input);
   verdict.title = options.iperf3.string();
-  verdict.kernel = input.first->system;
+  verdict.kernel = input.results.front().system;
   for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};
   if (!options.out.empty()) {
     validation::OutputFile file(options.out);

@@ -455,12 +455,12 @@ class Run {
     std::vector<std::string> failures;
     const auto failed_runs = interrupted_ ? FailedRuns::kAccept : FailedRuns::kRefuse;
     try {
-      input.first = parse_iperf3(client_output_.text(), "iperf3.json", failed_runs);
+      input.results.push_back(parse_iperf3(client_output_.text(), "iperf3.json", failed_runs));
     } catch (const tcpinfo::Error& error) {
       failures.emplace_back(error.what());
     }
     try {
-      input.second = parse_iperf3(server_output_.text(), "iperf3-server.json", failed_runs);
+      input.results.push_back(parse_iperf3(server_output_.text(), "iperf3-server.json", failed_runs));
     } catch (const tcpinfo::Error& error) {
       failures.emplace_back(error.what());
     }

@@ -24,7 +24,7 @@ using rapidjson::SizeType;
 using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
 
 constexpr std::string_view kSchema = "tcpinfo-verdict";
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 void write_value(Writer& writer, const std::string& value) {
   writer.String(value.data(), static_cast<SizeType>(value.size()));
@@ -86,6 +86,34 @@ void visit_alignment(Visit&& visit, T& a) {
 }
 
 template <class Visit, class T>
+void visit_way(Visit&& visit, T& w) {
+  visit("rate_mbit", w.rate_mbit);
+  visit("busiest_mbit", w.busiest_mbit);
+  visit("delay_us", w.delay_us);
+  visit("jitter_us", w.jitter_us);
+  visit("latest_us", w.latest_us);
+  visit("loss", w.loss);
+  visit("reordering", w.reordering);
+  visit("queue_bytes", w.queue_bytes);
+  visit("ecn_mark_bytes", w.ecn_mark_bytes);
+  visit("packets", w.packets);
+  visit("bytes", w.bytes);
+  visit("lost", w.lost);
+  visit("dropped", w.dropped);
+  visit("data_lost", w.data_lost);
+  visit("marked", w.marked);
+  visit("reordered", w.reordered);
+}
+
+template <class Visit, class T>
+void visit_link(Visit&& visit, T& l) {
+  visit("engine", l.engine);
+  visit("mtu", l.mtu);
+  visit("rtt_least_us", l.rtt_least_us);
+  visit("rtt_median_us", l.rtt_median_us);
+}
+
+template <class Visit, class T>
 void visit_stream(Visit&& visit, T& s) {
   visit("socket", s.socket);
   visit("local_address", s.local_address);
@@ -142,6 +170,25 @@ std::string to_json(const Verdict& verdict) {
   put("title", verdict.title);
   put("iperf3_version", verdict.iperf3_version);
   put("kernel", verdict.kernel);
+  put("scenario", verdict.scenario);
+  writer.Key("link");
+  if (verdict.link.engine.empty()) {
+    writer.Null();
+  } else {
+    writer.StartObject();
+    visit_link(put, verdict.link);
+    for (const auto& [name, way] : {std::pair("there", &verdict.link.there), std::pair("back", &verdict.link.back)}) {
+      writer.Key(name);
+      writer.StartObject();
+      visit_way(put, *way);
+      writer.EndObject();
+    }
+    writer.EndObject();
+  }
+  writer.Key("quirks");
+  writer.StartArray();
+  for (const auto& quirk : verdict.quirks) write_value(writer, quirk);
+  writer.EndArray();
   writer.Key("alignment");
   if (verdict.alignments.empty())
     writer.Null();
@@ -205,6 +252,15 @@ Verdict parse_verdict(std::string_view json, std::string_view name) {
   read("title", verdict.title);
   read("iperf3_version", verdict.iperf3_version);
   read("kernel", verdict.kernel);
+  read("scenario", verdict.scenario);
+  if (const auto* link = read.find("link"); link && link->IsObject()) {
+    visit_link(Reader{*link}, verdict.link);
+    for (const auto& [key, way] : {std::pair("there", &verdict.link.there), std::pair("back", &verdict.link.back)})
+      if (const auto* object = Reader{*link}.find(key)) visit_way(Reader{*object}, *way);
+  }
+  each(read.find("quirks"), [&](const Json& text) {
+    if (text.IsString()) verdict.quirks.emplace_back(text.GetString(), text.GetStringLength());
+  });
   each(read.find("alignments"),
        [&](const Json& object) { visit_alignment(Reader{object}, verdict.alignments.emplace_back()); });
   each(read.find("streams"), [&](const Json& object) { visit_stream(Reader{object}, verdict.streams.emplace_back()); });

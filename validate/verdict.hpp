@@ -28,10 +28,27 @@ struct StreamIdentity {
   std::uint64_t sender_cookie = 0, receiver_cookie = 0;
 };
 
-/// One quantity of one source beside iperf3's, or many at once beside what iperf3 was answered.
+/// One way of the path: what the scenario asked for, and what the path counted.
+struct WayReport {
+  double rate_mbit = 0, busiest_mbit = 0;  ///< asked; the most delivered in any 100 ms
+  std::uint64_t delay_us = 0, jitter_us = 0, latest_us = 0;  ///< asked; the longest that a packet came after it was due
+  double loss = 0, reordering = 0;  ///< asked, of 1
+  std::uint64_t queue_bytes = 0, ecn_mark_bytes = 0;
+  std::uint64_t packets = 0, bytes = 0, lost = 0, dropped = 0, data_lost = 0, marked = 0, reordered = 0;  ///< counted
+};
+
+/// The path that a run went over.
+struct LinkReport {
+  std::string engine;  ///< "veth", "tbf", "netem", "emulator"; empty: nothing is known of the path
+  std::uint64_t mtu = 0;
+  std::uint64_t rtt_least_us = 0, rtt_median_us = 0;  ///< of small packets, before iperf3 began
+  WayReport there, back;                              ///< from iperf3's client to its server, and back
+};
+
+/// One field of one source beside iperf3's, beside what iperf3 was answered, or beside what the path is known to do.
 struct Comparison {
-  std::string source;  ///< "sockops", "inet_diag" or "getsockopt"
-  std::string field;   ///< of the field table; or "counters", "constants", "all": every field of the kind
+  std::string source;  ///< "sockops", "inet_diag", "iter" or "getsockopt"
+  std::string field;   ///< of the field table
   std::string iperf3;  ///< iperf3's name for it; empty: compared with what iperf3 was answered (source getsockopt)
   std::string rule;    ///< how iperf3's figure follows: of the field table, or total, max, min, mean of a run
   /// None knows a tolerance. "exact", "equal": equal. "bracket": between the readings before and after. "still": where
@@ -54,7 +71,7 @@ struct Comparison {
 /// What came out of a run. As JSON, in a file verdict.json, it is an object with the members
 ///
 ///     schema       "tcpinfo-verdict"
-///     version      2; raised when a member changes its meaning or goes, not when one is added
+///     version      3; raised when a member changes its meaning or goes, not when one is added
 ///     passed       boolean: there is no failure
 ///     title        "IPv4, 1 stream, cubic, 200 Mbit/s"
 ///     iperf3_version, kernel
@@ -66,6 +83,9 @@ struct Comparison {
 ///     "inet_diag": {"dumps": N, ...}}: what became of the records failures     array of sentences, empty if passed
 struct Verdict {
   std::string title, iperf3_version, kernel;
+  std::string scenario;             ///< its name; empty: of other people's files
+  LinkReport link;
+  std::vector<std::string> quirks;  ///< iperf3's own, that were met and handled, a sentence each
   std::vector<Alignment> alignments;  ///< the first one is "alignment"
   std::vector<StreamIdentity> streams;
   std::vector<Comparison> comparisons;

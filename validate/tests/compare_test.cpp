@@ -198,8 +198,8 @@ class Compare : public testing::Test {
 
   Verdict verdict() {
     Input input;
-    input.first = parse_iperf3(scenario.iperf3(false), "client");
-    input.second = parse_iperf3(scenario.iperf3(true), "server");
+    input.results.push_back(parse_iperf3(scenario.iperf3(false), "client"));
+    input.results.push_back(parse_iperf3(scenario.iperf3(true), "server"));
     input.sources = {{tcpinfo::SourceId::kSockops, sockops}, {tcpinfo::SourceId::kInetDiag, inet_diag}};
     if (!answers.empty()) input.sources.push_back({tcpinfo::SourceId::kGetsockopt, answers});
     return compare(input);
@@ -363,7 +363,7 @@ TEST_F(Compare, BlamesEachFigureOfTheEnd) {
     const auto number = std::stoll(json.substr(at));
     json.replace(at, std::to_string(number).size(), std::to_string(number + 1));
     Input input;
-    input.first = parse_iperf3(json, "client");
+    input.results.push_back(parse_iperf3(json, "client"));
     input.sources = {{tcpinfo::SourceId::kGetsockopt, answers}};
     const auto v = compare(input);
     EXPECT_THAT(v.failures, ElementsAre(HasSubstr("iperf3's end." + figure))) << figure;
@@ -459,8 +459,8 @@ TEST_F(Ledger, MappedAddressesAreIpv4) {
   for (std::size_t at = 0; (at = json.find("\"10.77.0.", at)) != std::string::npos; at += 10)
     json.insert(at + 1, "::ffff:");
   Input input;
-  input.first = parse_iperf3(scenario.iperf3(false), "client");
-  input.second = parse_iperf3(json, "server");
+  input.results.push_back(parse_iperf3(scenario.iperf3(false), "client"));
+  input.results.push_back(parse_iperf3(json, "server"));
   input.sources = {{tcpinfo::SourceId::kSockops, sockops}};
   EXPECT_THAT(compare(input).failures, IsEmpty());
 }
@@ -571,7 +571,7 @@ TEST_F(Ledger, ComparingNothingFails) {
 TEST_F(Ledger, SockopsAloneAndInetDiagAlone) {
   for (const bool use_sockops : {true, false}) {
     Input input;
-    input.first = parse_iperf3(scenario.iperf3(false), "client");
+    input.results.push_back(parse_iperf3(scenario.iperf3(false), "client"));
     if (use_sockops)
       input.sources = {{tcpinfo::SourceId::kSockops, sockops}};
     else
