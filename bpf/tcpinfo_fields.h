@@ -9,7 +9,7 @@
  *   type     u8 u16 u32 u64, addr (16 bytes, IPv4 as ::ffff:a.b.c.d) or name (16 bytes, NUL padded)
  *   format   how the value is shown: number event source family address state ca_state boolean text
  *   unit     none ns us ms bytes bytes_per_s segments packets count scale256
- *   kind     identity counter gauge state flags
+ *   kind     identity counter gauge state flags; a counter never goes back while the connection lasts
  *   kernel   where sock_ops and the iterator read it, as of kernel 6.18
  *   since    first kernel whose tcp_info or netlink has it; the BPF sources may read it on older ones. "": our own
  *   sources  who gives it: all, bpf (sockops and iter), sockops, nobody
@@ -107,11 +107,11 @@ X(rcv_wnd, u32, number, bytes, gauge, "tcp_sock.rcv_wnd", "6.2", all, "", none, 
 X(rehash, u32, number, count, counter, "tcp_sock.plb_rehash + tcp_sock.timeout_rehash", "6.2", all, "", none, "Changes of the flow's hash, by load balancing or timeout") \
 X(total_rto, u16, number, count, counter, "tcp_sock.total_rto", "6.7", all, "", none, "Retransmission timeouts") \
 X(total_rto_recoveries, u16, number, count, counter, "tcp_sock.total_rto_recoveries", "6.7", all, "", none, "Recoveries from retransmission timeouts") \
-X(total_rto_time, u32, number, ms, counter, "tcp_sock.total_rto_time + (now - tcp_sock.rto_stamp)", "6.7", all, "", none, "Time spent in retransmission timeout recovery; the kernel takes back what it counted of one that a further timeout prolongs") \
+X(total_rto_time, u32, number, ms, gauge, "tcp_sock.total_rto_time + (now - tcp_sock.rto_stamp)", "6.7", all, "", none, "Time spent in retransmission timeout recovery; the kernel takes back what it counted of one that a further timeout prolongs") \
 X(received_ce, u32, number, packets, counter, "tcp_sock.received_ce", "6.18", all, "", none, "Segments received with congestion experienced (AccECN)") \
-X(delivered_e1_bytes, u32, number, bytes, counter, "tcp_sock.delivered_ecn_bytes[0]", "6.18", all, "", none, "Bytes delivered as ECT(1)") \
-X(delivered_e0_bytes, u32, number, bytes, counter, "tcp_sock.delivered_ecn_bytes[1]", "6.18", all, "", none, "Bytes delivered as ECT(0)") \
-X(delivered_ce_bytes, u32, number, bytes, counter, "tcp_sock.delivered_ecn_bytes[2]", "6.18", all, "", none, "Bytes delivered as CE") \
+X(delivered_e1_bytes, u32, number, bytes, gauge, "tcp_sock.delivered_ecn_bytes[0]", "6.18", all, "", none, "Bytes delivered as ECT(1); in part an estimate, which the receiver's next option may take back") \
+X(delivered_e0_bytes, u32, number, bytes, gauge, "tcp_sock.delivered_ecn_bytes[1]", "6.18", all, "", none, "Bytes delivered as ECT(0); in part an estimate, which the receiver's next option may take back") \
+X(delivered_ce_bytes, u32, number, bytes, gauge, "tcp_sock.delivered_ecn_bytes[2]", "6.18", all, "", none, "Bytes delivered as CE; in part an estimate, which the receiver's next option may take back") \
 X(received_e1_bytes, u32, number, bytes, counter, "tcp_sock.received_ecn_bytes[0]", "6.18", all, "", none, "Bytes received as ECT(1)") \
 X(received_e0_bytes, u32, number, bytes, counter, "tcp_sock.received_ecn_bytes[1]", "6.18", all, "", none, "Bytes received as ECT(0)") \
 X(received_ce_bytes, u32, number, bytes, counter, "tcp_sock.received_ecn_bytes[2]", "6.18", all, "", none, "Bytes received as CE") \

@@ -38,9 +38,8 @@ bool is_one_of(const std::array<Field, N>& fields, Field field) {
   return std::find(fields.begin(), fields.end(), field) != fields.end();
 }
 
-/// Whether a later reading has at least as much of it: the kernel takes back what it counted of a timeout's time when
-/// another timeout prolongs it.
-bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter && field.field != Field::total_rto_time; }
+/// Whether a later reading has at least as much of it.
+bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter; }
 
 Time time_of(const tcpinfo_record* record) { return static_cast<Time>(record->time_ns); }
 
