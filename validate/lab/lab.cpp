@@ -34,6 +34,8 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "lab/fd.hpp"
+
 namespace lab {
 namespace {
 
@@ -48,21 +50,6 @@ constexpr const char* kNetnsDirectory = "/run/netns";
 }
 
 std::string way_out_for(int error) { return error == EPERM || error == EACCES ? "needs root" : ""; }
-
-class Fd {
- public:
-  explicit Fd(int fd = -1) noexcept : fd_(fd) {}
-  Fd(const Fd&) = delete;
-  ~Fd() { reset(); }
-  int get() const noexcept { return fd_; }
-  void reset() noexcept {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
-
- private:
-  int fd_;
-};
 
 // Several programs, and several objects in each, make theirs at the same time.
 std::string unique_name(std::string_view prefix) {

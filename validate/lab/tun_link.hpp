@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -8,27 +9,11 @@
 #include <span>
 #include <vector>
 
+#include "lab/fd.hpp"
 #include "lab/lab.hpp"
+#include "lab/segment.hpp"
 
 namespace lab {
-
-enum class Ecn : std::uint8_t { kEct1 = 1, kCongestionExperienced = 3 };
-
-/// A TCP segment on its way over a TunLink, from its IP header on.
-struct Segment {
-  std::span<std::byte> bytes;
-  bool from_a = false;
-  bool ipv6 = false;
-  std::uint16_t source_port = 0;
-  std::uint16_t destination_port = 0;
-  std::uint32_t sequence = 0;
-  std::size_t payload = 0;
-  bool syn = false, ack = false, fin = false, rst = false;
-
-  /// Changes the ECN code point, to "congestion experienced" or ECT(1), if the sender is capable of ECN; false if it is
-  /// not.
-  bool set_ecn(Ecn code_point) const noexcept;
-};
 
 enum class Fate : std::uint8_t {
   kPass,
@@ -45,11 +30,7 @@ class TunLink {
  public:
   using Decide = std::function<Fate(const Segment&)>;
 
-  /// Whether there is /dev/net/tun, its module loaded if need be.
-  static bool available();
-
   TunLink(const Netns& a, const Netns& b, int mtu = 1500);
-  ~TunLink();
   TunLink(const TunLink&) = delete;
 
   /// Asked for each TCP segment; other packets pass. Without one everything passes.
@@ -59,7 +40,7 @@ class TunLink {
   /// Delivers what was held, the last one first if `reversed`; how many there were.
   std::size_t release(bool reversed = false);
   /// Readable when something waits: one for each direction.
-  std::span<const int, 2> descriptors() const noexcept { return fds_; }
+  std::array<int, 2> descriptors() const noexcept { return {fds_[0].get(), fds_[1].get()}; }
 
  private:
   struct Held {
@@ -70,7 +51,7 @@ class TunLink {
   bool move(bool from_a);
   void deliver(bool from_a, std::span<const std::byte> bytes) const noexcept;
 
-  int fds_[2]{-1, -1};
+  std::array<Fd, 2> fds_;
   Decide decide_;
   std::deque<Held> held_;
 };

@@ -25,6 +25,7 @@
 
 #include "equality.hpp"
 #include "lab/lab.hpp"
+#include "lab/tun_device.hpp"
 #include "requirements.hpp"
 #include "socket_states.hpp"
 
@@ -441,7 +442,7 @@ std::string list(const Counts& counts) {
 TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   TCPINFO_NEEDS_BPF();
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  if (!lab::TunLink::available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
+  if (!lab::tun_available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max;

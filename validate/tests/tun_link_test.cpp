@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "lab/tun_device.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -17,7 +18,7 @@ class TunLink : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "needs root";
-    if (!lab::TunLink::available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
+    if (!lab::tun_available()) GTEST_SKIP() << "needs /dev/net/tun (CONFIG_TUN; try modprobe tun)";
     a_ = std::make_unique<lab::Netns>("tcpinfo-link");
     b_ = std::make_unique<lab::Netns>("tcpinfo-link");
     link_ = std::make_unique<lab::TunLink>(*a_, *b_);
