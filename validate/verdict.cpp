@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -39,6 +40,13 @@ void write_value(Writer& writer, double value) {
     writer.Int64(static_cast<std::int64_t>(value));
   else
     writer.Double(value);
+}
+template <class T>
+void write_value(Writer& writer, const std::optional<T>& value) {
+  if (value)
+    write_value(writer, *value);
+  else
+    writer.Null();
 }
 
 struct Reader {
@@ -72,6 +80,11 @@ struct Reader {
   void operator()(const char* name, bool& value) const {
     const auto* json = find(name);
     if (json && json->IsBool()) value = json->GetBool();
+  }
+  template <class T>
+  void operator()(const char* name, std::optional<T>& value) const {
+    const auto* json = find(name);
+    if (json && json->IsNumber()) (*this)(name, value.emplace());
   }
 };
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,13 +29,16 @@ struct StreamIdentity {
   std::uint64_t sender_cookie = 0, receiver_cookie = 0;
 };
 
-/// One way of the path: what the scenario asked for, and what the path counted.
+/// One way of the path: what the scenario asked for, and what the path counted, as in lab::WayCounters. Absent (null in
+/// JSON) is what the path's engine does not tell.
 struct WayReport {
-  double rate_mbit = 0, busiest_mbit = 0;  ///< asked; the most delivered in any 100 ms
-  std::uint64_t delay_us = 0, jitter_us = 0, latest_us = 0;  ///< asked; the longest that a packet came after it was due
-  double loss = 0, reordering = 0;  ///< asked, of 1
+  double rate_mbit = 0;
+  std::uint64_t delay_us = 0, jitter_us = 0;
+  double loss = 0, reordering = 0;  ///< of 1
   std::uint64_t queue_bytes = 0, ecn_mark_bytes = 0;
-  std::uint64_t packets = 0, bytes = 0, lost = 0, dropped = 0, data_lost = 0, marked = 0, reordered = 0;  ///< counted
+  std::optional<std::uint64_t> packets, bytes, lost, dropped, data_lost, marked, reordered;
+  std::optional<double> busiest_mbit;      ///< the most delivered in 100 ms
+  std::optional<std::uint64_t> latest_us;  ///< the longest that a packet came after it was due
 };
 
 /// The path that a run went over.
