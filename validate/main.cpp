@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <map>
 #include <string>
+#include <system_error>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include <tcpinfo/error.hpp>
 #include <tcpinfo/json.hpp>
 
 #include "compare.hpp"
 #include "files.hpp"
 #include "run.hpp"
+#include "run_suite.hpp"
+#include "scenario.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
-using validation::Family;
+using validation::Scenario;
 
 enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNotPossible = 77 };
 
@@ -24,59 +30,44 @@ struct CompareOptions {
   fs::path iperf3, server, sockops, inet_diag, getsockopt, out;
 };
 
-void add_run(CLI::App& app, validation::RunOptions& options, double& interval_ms, double& poll_ms, double& iperf3_s,
-             int& duration_s, int& omit_s) {
-  auto* run = app.add_subcommand("run", "Let iperf3 run in network namespaces of its own, gather and compare");
-  run->add_option("--out", options.out, "Directory for the results")->required();
-  const std::map<std::string, Family> families{
-      {"ipv4", Family::kIpv4}, {"ipv6", Family::kIpv6}, {"mapped", Family::kMapped}};
-  run->add_option("--family", options.family, "ipv4, ipv6, or mapped: an IPv6 listener with an IPv4 client")
-      ->transform(CLI::CheckedTransformer(families).description(""))
-      ->type_name("FAMILY")
-      ->default_str("ipv4");
-  run->add_option("--duration", duration_s, "How long iperf3 sends, as 5 or 5s")
-      ->transform(
-          CLI::AsNumberWithUnit(std::map<std::string, int>{{"s", 1}, {"m", 60}}, CLI::AsNumberWithUnit::CASE_SENSITIVE))
-      ->check(CLI::Range(1, 86400).description(""))
-      ->type_name("TIME")
-      ->capture_default_str();
-  run->add_option("--parallel", options.parallel, "Streams")
-      ->check(CLI::Range(1, 128).description(""))
+struct RunCommand {
+  std::vector<std::string> scenarios, settings;
+  std::string duration;
+  bool all = false, keys = false;
+  validation::SuiteOptions suite;
+};
+
+void add_choice(CLI::App& app, RunCommand& options) {
+  app.add_option("--scenario", options.scenarios, "Name or glob of scenarios, or a scenario file (*.toml); may be repeated")
+      ->type_name("GLOB|FILE");
+  app.add_flag("--all", options.all, "All scenarios");
+  app.add_option("--set", options.settings, "Another value for a key of the scenarios, as link.delay=20ms; may be repeated")
+      ->type_name("KEY=VALUE");
+}
+
+void add_run(CLI::App& app, RunCommand& options) {
+  auto* run = app.add_subcommand("run", "Run scenarios: iperf3 over a path of its own, gather, compare");
+  auto& suite = options.suite;
+  run->add_option("--out", suite.out, "Directory for the results: suite.json, junit.xml, and a directory a run")->required();
+  add_choice(*run, options);
+  run->add_option("--duration", options.duration, "The same as --set iperf3.duration=TIME")->type_name("TIME");
+  run->add_option("--repeat", suite.repeat, "How often each scenario is run")
+      ->check(CLI::Range(1, 10000).description(""))
       ->type_name("N")
       ->capture_default_str();
-  auto* reverse = run->add_flag("--reverse", options.reverse, "The server sends");
-  run->add_flag("--bidir", options.bidirectional, "Both send")->excludes(reverse);
-  run->add_option("--congestion", options.congestion, "Congestion control")->capture_default_str();
-  run->add_option("--rate", options.rate_mbit, "Mbit/s of the path, 0: unlimited")
-      ->check(CLI::Range(0.0, 100000.0).description(""))
-      ->type_name("MBIT")
+  run->add_option("--jobs", suite.jobs, "Runs at the same time; they take each other's processors")
+      ->check(CLI::Range(1, 64).description(""))
+      ->type_name("N")
       ->capture_default_str();
-  run->add_option("--bitrate", options.bitrate_mbit, "Mbit/s that each stream sends, 0: as much as it can")
-      ->check(CLI::Range(0.0, 100000.0).description(""))
-      ->type_name("MBIT")
-      ->capture_default_str();
-  run->add_option("--omit", omit_s, "How long iperf3 sends before what it counts, as 1 or 1s")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, int>{{"s", 1}}, CLI::AsNumberWithUnit::CASE_SENSITIVE))
-      ->check(CLI::Range(0, 60).description(""))
-      ->type_name("TIME")
-      ->capture_default_str();
-  const std::map<std::string, double> units{{"us", 0.001}, {"ms", 1}, {"s", 1000}};
-  const auto time_unit = [&] { return CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::CASE_SENSITIVE); };
-  run->add_option("--interval", interval_ms,
-                  "Least time between samples by sockops in ms, or with a unit; 0: every RTT")
-      ->transform(time_unit())
-      ->check(CLI::Range(0.0, 60000.0).description(""))
-      ->type_name("TIME")
-      ->capture_default_str();
-  run->add_option("--poll", poll_ms, "Time between polls by inet_diag in ms, or with a unit")
-      ->transform(time_unit())
-      ->check(CLI::Range(0.1, 60000.0).description(""))
-      ->type_name("TIME")
-      ->capture_default_str();
-  run->add_option("--iperf3-interval", iperf3_s, "Seconds between iperf3's readings")
-      ->check(CLI::Range(0.1, 60.0).description(""))
-      ->type_name("SECONDS")
-      ->capture_default_str();
+  run->add_option("--seed", suite.seed, "Of what the paths lose, delay and reorder")->type_name("N")->capture_default_str();
+  run->add_flag("--resume", suite.resume, "Run only what has not passed yet in --out");
+  run->add_flag("--keep", suite.keep, "Wait after each run, with its network namespaces and path still there");
+}
+
+void add_list(CLI::App& app, RunCommand& options) {
+  auto* list = app.add_subcommand("list", "Name the scenarios and what they do");
+  add_choice(*list, options);
+  list->add_flag("--keys", options.keys, "Name the keys of a scenario file instead");
 }
 
 void add_compare(CLI::App& app, CompareOptions& options) {
@@ -95,11 +86,94 @@ int finish(const validation::Verdict& verdict) {
   return verdict.passed() ? kOk : kFailed;
 }
 
-int do_run(const validation::RunOptions& options) {
-  const auto outcome = validation::run(options);
-  const int code = finish(outcome.verdict);
-  fmt::print("Files are in {}\n", options.out.string());
-  return code;
+/// The scenarios that come with this program: beside it in the build tree as where it is installed.
+fs::path scenario_directory() {
+  return fs::canonical("/proc/self/exe").parent_path().parent_path() / "share/tcpinfo/scenarios";
+}
+
+std::vector<Scenario> find_scenarios(const RunCommand& options) {
+  std::vector<validation::Setting> settings;
+  for (const auto& text : options.settings) settings.push_back(validation::parse_setting(text));
+  if (!options.duration.empty()) settings.push_back({"iperf3.duration", options.duration});
+  std::vector<fs::path> files;
+  std::vector<std::string> globs;
+  for (const auto& argument : options.scenarios)
+    if (argument.ends_with(".toml"))
+      files.emplace_back(argument);
+    else
+      globs.push_back(argument);
+  std::vector<Scenario> all;
+  const auto add = [&](const fs::path& file) {
+    for (auto& scenario : validation::read_scenarios(file, settings)) {
+      if (std::ranges::count(all, scenario.name, &Scenario::name) > 0)
+        throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kInvalidOption), "read scenario " + file.string(),
+                             fmt::format("there is a scenario {} already; name the file otherwise", scenario.name));
+      all.push_back(std::move(scenario));
+    }
+  };
+  for (const auto& file : files) add(file);
+  if (!files.empty() && globs.empty() && !options.all) return all;
+  std::vector<fs::path> own;
+  for (const auto& entry : fs::directory_iterator(scenario_directory()))
+    if (entry.path().extension() == ".toml") own.push_back(entry.path());
+  std::ranges::sort(own);
+  for (const auto& file : own) add(file);
+  if (options.all) return all;
+  return validation::choose(all, globs);
+}
+
+int do_list(const RunCommand& options) {
+  if (options.keys) {
+    fmt::print("{}", validation::describe_keys());
+    return kOk;
+  }
+  auto chosen = options;
+  chosen.all = chosen.scenarios.empty();
+  const auto scenarios = find_scenarios(chosen);
+  std::size_t width = 0;
+  for (const auto& scenario : scenarios) width = std::max(width, scenario.name.size());
+  for (const auto& scenario : scenarios)
+    fmt::print("{:<{}}  {}\n{:<{}}  {}\n", scenario.name, width, scenario.description, "", width, describe(scenario));
+  return kOk;
+}
+
+/// An argument as a shell takes it.
+std::string shell_word(const std::string& argument) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%";
+  return !argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos ? argument : "'" + argument + "'";
+}
+
+int do_run(RunCommand& options) {
+  if (!options.all && options.scenarios.empty()) options.scenarios.emplace_back("bulk-ipv4");
+  auto& suite = options.suite;
+  suite.scenarios = find_scenarios(options);
+  for (const auto& scenario : suite.scenarios) {
+    std::string command = "tcpinfo-validate run";
+    for (const auto& argument : options.scenarios)
+      if (argument.ends_with(".toml")) command += " --scenario " + shell_word(argument);
+    command += " --scenario " + shell_word(scenario.name);
+    for (const auto& setting : options.settings) command += " --set " + shell_word(setting);
+    if (!options.duration.empty()) command += " --duration " + shell_word(options.duration);
+    suite.commands.push_back(std::move(command));
+  }
+  const auto result = validation::run_suite(suite);
+  if (result.runs.size() == 1) {
+    const auto& run = result.runs.front();
+    if (run.outcome == "not possible") throw validation::NotPossible(run.reason);
+    std::error_code none;
+    const auto verdict = suite.out / run.directory / "verdict.json";
+    if (!fs::exists(verdict, none)) {
+      fmt::print(stderr, "tcpinfo-validate: {}\n", run.reason);
+      return kFailed;
+    }
+    fmt::print("{}", validation::to_table(validation::read_verdict(verdict)));
+  } else {
+    fmt::print("{}", validation::to_table(result));
+  }
+  fmt::print("Files are in {}\n", suite.out.string());
+  if (result.passed()) return kOk;
+  const bool possible = std::ranges::any_of(result.runs, [](const auto& run) { return run.outcome != "not possible"; });
+  return possible ? kFailed : kNotPossible;
 }
 
 std::vector<tcpinfo_record> read_records(const fs::path& file) {
@@ -147,32 +221,34 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Examples:\n"
-      "  tcpinfo-validate run --out results\n"
-      "  tcpinfo-validate run --out results --family ipv6 --parallel 4 --reverse --duration 20s\n"
-      "  tcpinfo-validate run --out results --bitrate 2 --omit 1s\n"
-      "  tcpinfo-validate compare --iperf3 results/iperf3.json --sockops results/sockops.jsonl\n"
+      "  tcpinfo-validate list\n"
+      "  tcpinfo-validate run --out results                                  one stream over IPv4\n"
+      "  tcpinfo-validate run --out results --all                            all scenarios\n"
+      "  tcpinfo-validate run --out results --scenario 'loss-*' --set iperf3.congestion=reno --repeat 5\n"
+      "  tcpinfo-validate run --out results --scenario mine.toml --duration 20s\n"
+      "  tcpinfo-validate run --out results --all --resume                   what was interrupted or failed\n"
+      "  tcpinfo-validate compare --iperf3 iperf3.json --sockops sockops.jsonl\n"
       "Exit codes: 0 all agrees, 1 it does not or an error, 2 wrong usage, 77 not possible on this machine.");
-  validation::RunOptions run_options;
+  RunCommand run_command;
   CompareOptions compare_options;
-  double interval_ms = 0, poll_ms = 20, iperf3_s = 0.25;
-  int duration_s = 5, omit_s = 0;
-  add_run(app, run_options, interval_ms, poll_ms, iperf3_s, duration_s, omit_s);
+  add_list(app, run_command);
+  add_run(app, run_command);
   add_compare(app, compare_options);
+  for (int i = 0; i < argc; ++i) run_command.suite.command += (i ? " " : "") + shell_word(argv[i]);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kOk : kUsage;
   }
-  run_options.duration = std::chrono::seconds(duration_s);
-  run_options.omit = std::chrono::seconds(omit_s);
-  run_options.interval = std::chrono::nanoseconds(static_cast<long long>(interval_ms * 1e6));
-  run_options.poll = std::chrono::nanoseconds(static_cast<long long>(poll_ms * 1e6));
-  run_options.iperf3_interval = std::chrono::milliseconds(static_cast<long long>(iperf3_s * 1000));
   try {
-    return app.got_subcommand("run") ? do_run(run_options) : do_compare(compare_options);
+    if (app.got_subcommand("list")) return do_list(run_command);
+    return app.got_subcommand("run") ? do_run(run_command) : do_compare(compare_options);
   } catch (const validation::NotPossible& error) {
     fmt::print(stderr, "tcpinfo-validate: {}\n", error.what());
     return kNotPossible;
+  } catch (const tcpinfo::Error& error) {
+    fmt::print(stderr, "tcpinfo-validate: {}\n", error.what());
+    return error.code() == make_error_code(tcpinfo::Errc::kInvalidOption) ? kUsage : kFailed;
   } catch (const std::exception& error) {
     fmt::print(stderr, "tcpinfo-validate: {}\n", error.what());
     return kFailed;

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -30,6 +30,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include <tcpinfo/iter.hpp>
 #include <tcpinfo/monitor.hpp>
 #include <tcpinfo/tcpinfo.hpp>
 
@@ -38,6 +39,7 @@
 #include "getsockopt.hpp"
 #include "iperf3.hpp"
 #include "lab/lab.hpp"
+#include "lab/path.hpp"
 
 namespace validation {
 namespace {
@@ -60,41 +62,6 @@ bool in_path(const std::string& program) {
   return false;
 }
 
-void check_possible(const RunOptions& options) {
-  if (::geteuid() != 0) throw NotPossible("needs root, to make network namespaces and attach eBPF: run it with sudo");
-  if (!in_path("iperf3")) throw NotPossible("iperf3 is not installed: apt-get install iperf3");
-  for (const char* program : {"ip", "tc"})
-    if (!in_path(program)) throw NotPossible(fmt::format("{} is not installed: apt-get install iproute2", program));
-  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0)
-    throw NotPossible("the kernel offers no BTF (/sys/kernel/btf/vmlinux): use one with CONFIG_DEBUG_INFO_BTF=y");
-  try {
-    tcpinfo::cgroup2_mount();
-  } catch (const tcpinfo::Error& error) {
-    throw NotPossible(error.what());
-  }
-  // Asked for, the kernel loads the module; asking needs a socket, and a wrong name is the user's mistake.
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int result = ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, options.congestion.data(),
-                                  static_cast<socklen_t>(options.congestion.size()));
-  const int error = result != 0 ? errno : 0;
-  ::close(socket);
-  if (error == ENOENT)
-    throw NotPossible(
-        fmt::format("this kernel has no congestion control {}: choose one of "
-                    "/proc/sys/net/ipv4/tcp_available_congestion_control",
-                    options.congestion));
-}
-
-std::unique_ptr<tcpinfo::SockopsSource> open_sockops(const tcpinfo::SockopsOptions& options) {
-  try {
-    return std::make_unique<tcpinfo::SockopsSource>(options);
-  } catch (const tcpinfo::Error& error) {
-    // So the kernel says that it lacks an instruction or a helper.
-    if (error.code() == std::errc::invalid_argument) throw NotPossible(error.what());
-    throw;
-  }
-}
-
 /// What a child writes to its standard output, kept off the disk: a full disk then shows in our own writing.
 class Capture {
  public:
@@ -110,44 +77,120 @@ class Capture {
   int fd_;
 };
 
-class Progress {
- public:
-  explicit Progress(std::chrono::seconds duration) : duration_(duration), terminal_(::isatty(STDERR_FILENO) == 1) {}
-  ~Progress() { clear(); }
+bool iperf3_has(const std::string& option) {
+  const Capture help;
+  lab::Process process({.command = {"iperf3", "--help"}, .stdout_file = help.path(), .stderr_file = help.path()});
+  process.wait(10s);
+  return help.text().find(option) != std::string::npos;
+}
 
-  milliseconds period() const { return terminal_ ? 200ms : 3000ms; }
-
-  void show(milliseconds elapsed, std::size_t sockops, std::size_t inet_diag) {
-    const auto text = fmt::format("{:.1f} s of {} s: {} records by sockops, {} by inet_diag",
-                                  static_cast<double>(elapsed.count()) / 1000, duration_.count(), sockops, inet_diag);
-    fmt::print(stderr, fmt::runtime(terminal_ ? "\r{}\033[K" : "{}\n"), text);
-    std::fflush(stderr);
-    shown_ = true;
+void check_possible(const Scenario& scenario) {
+  if (::geteuid() != 0) throw NotPossible("needs root, to make network namespaces and attach eBPF: run it with sudo");
+  if (!in_path("iperf3")) throw NotPossible("iperf3 is not installed: apt-get install iperf3");
+  for (const char* program : {"ip", "tc"})
+    if (!in_path(program)) throw NotPossible(fmt::format("{} is not installed: apt-get install iproute2", program));
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0)
+    throw NotPossible("the kernel offers no BTF (/sys/kernel/btf/vmlinux): use one with CONFIG_DEBUG_INFO_BTF=y");
+  try {
+    tcpinfo::cgroup2_mount();
+  } catch (const tcpinfo::Error& error) {
+    throw NotPossible(error.what());
   }
+  if (scenario.mptcp && !iperf3_has("--mptcp"))
+    throw NotPossible("this iperf3 has no option --mptcp: use a newer one, which has it in iperf3 --help");
+  // Asked for, the kernel loads the module; asking needs a socket, and a wrong name is the user's mistake.
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int result = ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, scenario.congestion.data(),
+                                  static_cast<socklen_t>(scenario.congestion.size()));
+  const int error = result != 0 ? errno : 0;
+  ::close(socket);
+  if (error == ENOENT)
+    throw NotPossible(
+        fmt::format("this kernel has no congestion control {}: choose one of "
+                    "/proc/sys/net/ipv4/tcp_available_congestion_control",
+                    scenario.congestion));
+}
 
-  void clear() {
-    if (terminal_ && shown_) fmt::print(stderr, "\r\033[K");
-    shown_ = false;
+void set_sysctls(const lab::Netns& netns, const std::map<std::string, std::string>& values) {
+  netns.run([&] {
+    for (const auto& [name, value] : values) {
+      auto path = "/proc/sys/" + name;
+      std::replace(path.begin() + sizeof("/proc/sys/") - 1, path.end(), '.', '/');
+      const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+      const bool written = fd >= 0 && ::write(fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
+      const int error = errno;
+      if (fd >= 0) ::close(fd);
+      if (fd < 0 && error == ENOENT) throw NotPossible(fmt::format("this kernel has no sysctl {}", name));
+      if (!written)
+        throw tcpinfo::Error(std::error_code(error, std::system_category()), fmt::format("set sysctl {} to {}", name, value),
+                             "see the kernel's Documentation/networking/ip-sysctl.rst for what it takes");
+    }
+  });
+}
+
+std::unique_ptr<tcpinfo::SockopsSource> open_sockops(const tcpinfo::SockopsOptions& options) {
+  try {
+    return std::make_unique<tcpinfo::SockopsSource>(options);
+  } catch (const tcpinfo::Error& error) {
+    // So the kernel says that it lacks an instruction or a helper.
+    if (error.code() == std::errc::invalid_argument) throw NotPossible(error.what());
+    throw;
+  }
+}
+
+WayReport report_way(const lab::Way& asked, const lab::WayCounters& counted) {
+  WayReport way;
+  way.rate_mbit = asked.rate_mbit;
+  way.delay_us = static_cast<std::uint64_t>(asked.delay.count());
+  way.jitter_us = static_cast<std::uint64_t>(asked.jitter.count());
+  way.loss = asked.loss;
+  way.reordering = asked.reordering;
+  way.queue_bytes = asked.queue_bytes;
+  way.ecn_mark_bytes = asked.ecn_mark_bytes;
+  way.busiest_mbit = counted.busiest_mbit;
+  if (counted.latest)
+    way.latest_us =
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(*counted.latest).count());
+  way.packets = counted.packets;
+  way.bytes = counted.bytes;
+  way.lost = counted.lost;
+  way.dropped = counted.dropped;
+  way.data_lost = counted.data_lost;
+  way.marked = counted.marked;
+  way.reordered = counted.reordered;
+  return way;
+}
+
+/// How busy the machine's processors are.
+class Load {
+ public:
+  Load() : begin_(read()) {}
+  /// The share of the time since the beginning, of 1.
+  double busy() const {
+    const auto now = read();
+    const double all = now.all - begin_.all;
+    return all > 0 ? 1 - (now.idle - begin_.idle) / all : 0;
   }
 
  private:
-  std::chrono::seconds duration_;
-  bool terminal_;
-  bool shown_ = false;
+  struct Times {
+    double all = 0, idle = 0;
+  };
+  static Times read() {
+    std::ifstream file("/proc/stat");
+    std::string cpu;
+    file >> cpu;
+    Times times;
+    double value = 0;
+    // user nice system idle iowait irq softirq steal; guest time is in user's (proc_stat(5)).
+    for (int column = 0; column < 8 && file >> value; ++column) {
+      times.all += value;
+      if (column == 3 || column == 4) times.idle += value;
+    }
+    return times;
+  }
+  Times begin_;
 };
-
-std::string describe(const RunOptions& options) {
-  const char* family = options.family == Family::kIpv4   ? "IPv4"
-                       : options.family == Family::kIpv6 ? "IPv6"
-                                                         : "IPv4-mapped IPv6";
-  return fmt::format("{}, {} stream{}{}{}, {}, {}", family, options.parallel, options.parallel == 1 ? "" : "s",
-                     options.bitrate_mbit > 0 ? fmt::format(" of {:g} Mbit/s", options.bitrate_mbit) : "",
-                     options.bidirectional ? " each way"
-                     : options.reverse     ? ", server sends"
-                                           : "",
-                     options.congestion,
-                     options.rate_mbit > 0 ? fmt::format("{:g} Mbit/s", options.rate_mbit) : "unlimited");
-}
 
 /// The directory for the results, removed again if it was made here and stays empty.
 class OutputDirectory {
@@ -170,14 +213,12 @@ class OutputDirectory {
 
 class Run {
  public:
-  explicit Run(const RunOptions& options)
-      : options_(options),
+  Run(const Scenario& scenario, const RunOptions& options)
+      : scenario_(scenario),
+        options_(options),
         directory_(options.out),
-        client_json_(options.out / "iperf3.json"),
-        server_json_(options.out / "iperf3-server.json"),
-        sockops_(SourceId::kSockops, options.out),
-        inet_diag_(SourceId::kInetDiag, options.out),
-        getsockopt_(SourceId::kGetsockopt, options.out),
+        scenario_file_(options.out / "scenario.toml"),
+        recordings_(make_recordings(options.out)),
         verdict_file_(options.out / "verdict.json"),
         client_netns_("tcpinfo-client"),
         server_netns_("tcpinfo-server"),
@@ -187,20 +228,28 @@ class Run {
         server_cgroup_("server", cgroup_.path()),
         signals_(loop_, SIGINT, SIGTERM),
         progress_timer_(loop_),
-        deadline_(loop_),
-        progress_(options.omit + options.duration) {}
+        deadline_(loop_) {}
 
   RunOutcome operator()() {
-    lab::link(client_netns_, server_netns_, switch_netns_, {.rate_mbit = options_.rate_mbit});
+    set_sysctls(client_netns_, scenario_.client_sysctl);
+    set_sysctls(server_netns_, scenario_.server_sysctl);
+    path_.emplace(client_netns_, server_netns_, switch_netns_, scenario_.link);
+    progress("measuring the path");
+    round_trips_ = lab::measure_round_trips(client_netns_, server_netns_);
     await_signal();
     gather();
+    load_.emplace();
+    begin_ = steady_clock::now();
     start_server();
     if (interrupted_)
       throw tcpinfo::Error(std::make_error_code(std::errc::interrupted), "run iperf3", "nothing was gathered yet");
     start_client();
+    show_progress();
     loop_.run();
     if (failure_) std::rethrow_exception(failure_);
-    return conclude();
+    auto outcome = conclude();
+    if (options_.keep && !interrupted_) options_.keep(what_there_is());
+    return outcome;
   }
 
  private:
@@ -215,29 +264,61 @@ class Run {
     tcpinfo::Statistics statistics;  // of all sources of this kind, at the end
   };
 
+  /// One run of iperf3: both ends.
+  struct Iperf3 {
+    struct End {
+      const char* what;
+      OutputFile json;
+      Capture output, errors;
+      std::optional<lab::Process> process;
+      std::optional<int> status;
+    };
+    Iperf3(const fs::path& directory, int number)
+        : client{"client", OutputFile(directory / file_name("iperf3", number)), {}, {}, {}, {}},
+          server{"server", OutputFile(directory / file_name("iperf3-server", number)), {}, {}, {}, {}} {}
+    static std::string file_name(std::string_view name, int number) {
+      return number == 1 ? fmt::format("{}.json", name) : fmt::format("{}-{}.json", name, number);
+    }
+    End client, server;
+  };
+
+  static std::list<Recording> make_recordings(const fs::path& directory) {
+    std::list<Recording> all;
+    for (const auto id : {SourceId::kSockops, SourceId::kInetDiag, SourceId::kIter, SourceId::kGetsockopt})
+      all.emplace_back(id, directory);
+    return all;
+  }
+
+  void progress(const std::string& text) const {
+    if (options_.progress) options_.progress(text);
+  }
+
   void gather() {
-    for (auto* recording : recordings()) recording->file.write_line(writer_.schema());
+    for (auto& recording : recordings_) recording.file.write_line(writer_.schema());
     tcpinfo::SockopsOptions sockops;
     sockops.cgroup = cgroup_.path();
-    sockops.interval = options_.interval;
+    sockops.interval = scenario_.sockops_interval;
     monitors_.emplace_back(loop_, open_sockops(sockops));
     // After sockops, which makes the kernel give each socket its cookie.
     monitors_.emplace_back(loop_, std::make_unique<GetsockoptSource>(GetsockoptOptions{.cgroup = cgroup_.path()}));
+    const auto filter = tcpinfo::Filter::parse(fmt::format("port == {}", kPort));
     for (const auto* netns : {&client_netns_, &server_netns_}) {
       tcpinfo::InetDiagOptions inet_diag;
-      inet_diag.interval = options_.poll;
-      inet_diag.filter = tcpinfo::Filter::parse(fmt::format("port == {}", kPort));
+      inet_diag.interval = scenario_.poll;
+      inet_diag.filter = filter;
       inet_diag.netns = netns->path();
       monitors_.emplace_back(loop_, std::make_unique<tcpinfo::InetDiagSource>(inet_diag));
+      tcpinfo::IterOptions iter;
+      iter.interval = scenario_.poll;
+      iter.filter = filter;
+      iter.netns = netns->path();
+      monitors_.emplace_back(loop_, std::make_unique<tcpinfo::IterSource>(iter));
     }
     for (auto& monitor : monitors_) start(monitor);
   }
 
-  std::array<Recording*, 3> recordings() { return {&sockops_, &inet_diag_, &getsockopt_}; }
-
   Recording& recording_of(const tcpinfo::Monitor& monitor) {
-    const auto all = recordings();
-    return **std::find_if(all.begin(), all.end(), [&](const auto* one) { return one->id == monitor.source().id(); });
+    return *std::ranges::find(recordings_, monitor.source().id(), &Recording::id);
   }
 
   void start(tcpinfo::Monitor& monitor) {
@@ -271,33 +352,31 @@ class Run {
   void await_signal() {
     signals_.async_wait([this](error_code error, int) {
       if (error) return;
-      if (interrupted_) {
-        if (client_) client_->signal(SIGKILL);
-        if (server_) server_->signal(SIGKILL);
-      } else {
-        interrupted_ = true;
-        if (client_) client_->signal(SIGINT);
+      if (!iperf3_.empty()) {
+        auto& [client, server] = iperf3_.back();
+        for (auto* end : {&client, &server})
+          if (end->process && (interrupted_ || end == &client)) end->process->signal(interrupted_ ? SIGKILL : SIGINT);
       }
+      interrupted_ = true;
       await_signal();
     });
   }
 
   void start_server() {
-    std::vector<std::string> command{"iperf3", "-s", "-1", "-J", "-p", std::to_string(kPort), "-i", interval_text()};
+    iperf3_.emplace_back(options_.out, static_cast<int>(iperf3_.size()) + 1);
+    auto& server = iperf3_.back().server;
+    std::vector<std::string> command{"iperf3", "-s", "-1", "-J", "-p", std::to_string(kPort), "-i", seconds(scenario_.interval)};
     // Without -4 or -6 the listener is an IPv6 socket that takes both: IPv4 clients have mapped addresses there.
-    if (options_.family == Family::kIpv4) command.emplace_back("-4");
-    if (options_.family == Family::kIpv6) command.emplace_back("-6");
-    server_.emplace(lab::SpawnOptions{.command = command,
-                                      .cgroup = &server_cgroup_,
-                                      .netns = &server_netns_,
-                                      .stdout_file = server_output_.path(),
-                                      .stderr_file = server_errors_.path()});
+    if (scenario_.family == Family::kIpv4) command.emplace_back("-4");
+    if (scenario_.family == Family::kIpv6) command.emplace_back("-6");
+    if (scenario_.mptcp) command.emplace_back("--mptcp");
+    spawn(server, std::move(command), server_cgroup_, server_netns_);
     bool up = false;
     const auto give_up = steady_clock::now() + 5s;
     for (asio::steady_timer pause(loop_); !up && !interrupted_ && steady_clock::now() < give_up;) {
-      up = server_->listens(kPort);
+      up = server.process->listens(kPort);
       if (up) break;
-      if (server_->wait(0ms)) break;
+      if (server.process->wait(0ms)) break;
       bool over = false;
       pause.expires_after(5ms);
       pause.async_wait([&](error_code) { over = true; });
@@ -305,46 +384,59 @@ class Run {
       if (failure_) return;
     }
     if (!up && !interrupted_)
-      throw tcpinfo::Error(std::make_error_code(std::errc::connection_refused), "start the iperf3 server",
-                           said(server_output_, server_errors_));
+      throw tcpinfo::Error(std::make_error_code(std::errc::connection_refused), "start the iperf3 server", said(server));
   }
 
-  std::string interval_text() const {
-    return fmt::format("{:g}", static_cast<double>(options_.iperf3_interval.count()) / 1000);
+  void spawn(Iperf3::End& end, std::vector<std::string> command, const lab::Cgroup& cgroup, const lab::Netns& netns) {
+    end.process.emplace(lab::SpawnOptions{.command = std::move(command),
+                                          .cgroup = &cgroup,
+                                          .netns = &netns,
+                                          .stdout_file = end.output.path(),
+                                          .stderr_file = end.errors.path()});
   }
+
+  static std::string seconds(milliseconds time) { return fmt::format("{:g}", static_cast<double>(time.count()) / 1000); }
 
   void start_client() {
-    const char* address = options_.family == Family::kIpv6 ? "fd77::2" : "10.77.0.2";
+    const char* address = scenario_.family == Family::kIpv6 ? "fd77::2" : "10.77.0.2";
     std::vector<std::string> command{"iperf3", "-c", address, "-J", "-p", std::to_string(kPort)};
     const auto add = [&](const char* name, const std::string& value) {
       command.emplace_back(name);
       command.push_back(value);
     };
-    add("-i", interval_text());
-    add("-t", std::to_string(options_.duration.count()));
-    add("-P", std::to_string(options_.parallel));
-    add("-C", options_.congestion);
-    if (options_.omit > 0s) add("-O", std::to_string(options_.omit.count()));
-    if (options_.bitrate_mbit > 0) add("-b", fmt::format("{:g}M", options_.bitrate_mbit));
-    if (options_.reverse) command.emplace_back("-R");
-    if (options_.bidirectional) command.emplace_back("--bidir");
-    client_.emplace(lab::SpawnOptions{.command = command,
-                                      .cgroup = &client_cgroup_,
-                                      .netns = &client_netns_,
-                                      .stdout_file = client_output_.path(),
-                                      .stderr_file = client_errors_.path()});
-    begin_ = steady_clock::now();
-    show_progress();
-    give_up_after(options_.omit + options_.duration + 15s, *client_);
-    on_end(*client_, [this] {
-      client_status_ = client_->wait(0ms);
-      progress_timer_.cancel();
-      if (interrupted_) server_->signal(SIGINT);
-      give_up_after(5s, *server_);
-      on_end(*server_, [this] {
-        server_status_ = server_->wait(0ms);
+    add("-i", seconds(scenario_.interval));
+    if (scenario_.bytes > 0)
+      add("-n", std::to_string(scenario_.bytes));
+    else
+      add("-t", seconds(scenario_.duration));
+    add("-P", std::to_string(scenario_.parallel));
+    add("-C", scenario_.congestion);
+    if (scenario_.omit > 0s) add("-O", seconds(scenario_.omit));
+    if (scenario_.bitrate_mbit > 0)
+      add("-b", fmt::format("{:.0f}{}", scenario_.bitrate_mbit * 1e6,
+                            scenario_.burst > 0 ? fmt::format("/{}", scenario_.burst) : ""));
+    if (scenario_.length > 0) add("-l", std::to_string(scenario_.length));
+    if (scenario_.window > 0) add("-w", std::to_string(scenario_.window));
+    if (scenario_.mss > 0) add("-M", std::to_string(scenario_.mss));
+    if (scenario_.mptcp) command.emplace_back("--mptcp");
+    if (scenario_.flow == Flow::kReverse) command.emplace_back("-R");
+    if (scenario_.flow == Flow::kBidirectional) command.emplace_back("--bidir");
+    auto& [client, server] = iperf3_.back();
+    spawn(client, std::move(command), client_cgroup_, client_netns_);
+    // What waits in the queues of the path is what takes longest after the time is over.
+    give_up_after(scenario_.omit + scenario_.duration + 30s, *client.process);
+    on_end(client, [this, &client = client, &server = server] {
+      if (interrupted_) server.process->signal(SIGINT);
+      // A server whose client was killed waits for it.
+      give_up_after(client.status == 0 ? 10s : 1s, *server.process);
+      on_end(server, [this, &client = client] {
         deadline_.cancel();
-        finish_gathering(steady_clock::now() + 2s);
+        const bool more = static_cast<int>(iperf3_.size()) < scenario_.runs && !interrupted_ && client.status == 0;
+        if (more) start_server();
+        if (more && !interrupted_ && !failure_)
+          start_client();
+        else
+          finish_gathering(steady_clock::now() + 2s);
       });
     });
   }
@@ -368,12 +460,14 @@ class Run {
   }
 
   template <class Function>
-  void on_end(lab::Process& process, Function function) {
-    auto pidfd = std::make_shared<asio::posix::stream_descriptor>(loop_, ::fcntl(process.pidfd(), F_DUPFD_CLOEXEC, 0));
+  void on_end(Iperf3::End& end, Function function) {
+    auto pidfd = std::make_shared<asio::posix::stream_descriptor>(
+        loop_, ::fcntl(end.process->pidfd(), F_DUPFD_CLOEXEC, 0));
     pidfd->async_wait(asio::posix::stream_descriptor::wait_read,
-                      [this, pidfd, function = std::move(function)](error_code error) {
+                      [this, pidfd, &end, function = std::move(function)](error_code error) {
                         if (error || failure_) return;
                         try {
+                          end.status = end.process->wait(0ms);
                           function();
                         } catch (...) {
                           fail();
@@ -384,6 +478,7 @@ class Run {
   // The last segments and acknowledgements pass the queues after iperf3 has ended; then every connection has closed.
   void finish_gathering(steady_clock::time_point give_up) {
     if (closed_ >= opened_ || steady_clock::now() >= give_up) {
+      busy_ = load_->busy();
       for (auto& monitor : monitors_) {
         monitor.stop();
         monitor.source().stop();
@@ -400,22 +495,30 @@ class Run {
   }
 
   void show_progress() {
-    if (steady_clock::now() - begin_ > 50ms)
-      progress_.show(std::chrono::duration_cast<milliseconds>(steady_clock::now() - begin_), sockops_.records.size(),
-                     inet_diag_.records.size());
-    progress_timer_.expires_after(progress_.period());
+    std::string text;
+    const auto elapsed = std::chrono::duration<double>(steady_clock::now() - begin_).count();
+    if (scenario_.runs > 1)
+      text = fmt::format("run {} of {}", iperf3_.size(), scenario_.runs);
+    else
+      text = fmt::format("{:.1f} s of {} s", elapsed, seconds(scenario_.omit + scenario_.duration));
+    for (const auto& recording : recordings_)
+      if (recording.id != SourceId::kGetsockopt)
+        text += fmt::format("{} {} by {}", &recording == &recordings_.front() ? ": records" : ",", recording.records.size(),
+                            name(recording.id));
+    progress(text);
+    progress_timer_.expires_after(200ms);
     progress_timer_.async_wait([this](error_code error) {
       if (!error) show_progress();
     });
   }
 
-  static std::string said(const Capture& output, const Capture& errors) {
-    auto text = errors.text();
+  static std::string said(const Iperf3::End& end) {
+    auto text = end.errors.text();
     if (text.empty()) {
       try {
-        text = parse_iperf3(output.text(), "", FailedRuns::kAccept).error;
+        text = parse_iperf3(end.output.text(), "", FailedRuns::kAccept).error;
       } catch (const tcpinfo::Error&) {
-        text = output.text().substr(0, 200);
+        text = end.output.text().substr(0, 200);
       }
     }
     std::replace(text.begin(), text.end(), '\n', ' ');
@@ -423,18 +526,21 @@ class Run {
   }
 
   RunOutcome conclude() {
-    progress_.clear();
-    client_json_.write(client_output_.text());
-    server_json_.write(server_output_.text());
-    for (auto* file : files()) file->flush();
+    progress("comparing");
+    scenario_file_.write(to_toml(scenario_));
+    for (auto& run : iperf3_)
+      for (auto* end : {&run.client, &run.server}) end->json.write(end->output.text());
+    each_file([](OutputFile& file) { file.flush(); });
 
     RunOutcome outcome;
     outcome.interrupted = interrupted_;
     outcome.verdict = compare_all();
     auto& verdict = outcome.verdict;
-    verdict.title = describe(options_);
+    verdict.scenario = scenario_.name;
+    verdict.title = describe(scenario_);
     utsname system{};
     if (::uname(&system) == 0) verdict.kernel = fmt::format("{} {} {}", system.sysname, system.release, system.machine);
+    add_remarks(verdict);
     add_statistics(verdict);
     for (const auto& [message, times] : source_errors_)
       verdict.failures.push_back(fmt::format("a source failed {} times: {}", times, message));
@@ -442,32 +548,66 @@ class Run {
     if (interrupted_) verdict.failures.insert(verdict.failures.begin(), "the run was interrupted");
     verdict_file_.write_line(to_json(verdict));
     verdict_file_.flush();
-    for (auto* file : files()) file->keep();
+    each_file([](OutputFile& file) { file.keep(); });
     return outcome;
   }
 
-  std::array<OutputFile*, 6> files() {
-    return {&client_json_, &server_json_, &sockops_.file, &inet_diag_.file, &getsockopt_.file, &verdict_file_};
+  template <class Function>
+  void each_file(Function function) {
+    function(scenario_file_);
+    for (auto& run : iperf3_)
+      for (auto* end : {&run.client, &run.server}) function(end->json);
+    for (auto& recording : recordings_) function(recording.file);
+    function(verdict_file_);
   }
 
   Verdict compare_all() {
     Input input;
     std::vector<std::string> failures;
-    const auto failed_runs = interrupted_ ? FailedRuns::kAccept : FailedRuns::kRefuse;
-    try {
-      input.results.push_back(parse_iperf3(client_output_.text(), "iperf3.json", failed_runs));
-    } catch (const tcpinfo::Error& error) {
-      failures.emplace_back(error.what());
+    for (const auto& run : iperf3_)
+      for (const auto* end : {&run.client, &run.server}) {
+        if (end->status && WIFSIGNALED(*end->status) && !interrupted_ && !timed_out_)
+          failures.push_back(fmt::format("iperf3's {} was killed by signal {} ({})", end->what, WTERMSIG(*end->status),
+                                         ::strsignal(WTERMSIG(*end->status))));
+        try {
+          input.results.push_back(parse_iperf3(end->output.text(), end->json.path().filename().string(),
+                                               interrupted_ ? FailedRuns::kAccept : FailedRuns::kRefuse));
+        } catch (const tcpinfo::Error& error) {
+          failures.emplace_back(error.what());
+        }
+      }
+    for (const auto& recording : recordings_) input.sources.push_back({recording.id, recording.records});
+    input.link.engine = name(path_->engine());
+    input.link.mtu = static_cast<std::uint64_t>(scenario_.link.mtu);
+    if (round_trips_.received > 0) {
+      input.link.rtt_least_us = static_cast<std::uint64_t>(round_trips_.least.count());
+      input.link.rtt_median_us = static_cast<std::uint64_t>(round_trips_.median.count());
     }
-    try {
-      input.results.push_back(parse_iperf3(server_output_.text(), "iperf3-server.json", failed_runs));
-    } catch (const tcpinfo::Error& error) {
-      failures.emplace_back(error.what());
-    }
-    for (const auto* recording : recordings()) input.sources.push_back({recording->id, recording->records});
+    input.link.there = report_way(scenario_.link.there, path_->there());
+    input.link.back = report_way(scenario_.link.back, path_->back());
     auto verdict = compare(input);
+    verdict.link = input.link;
     verdict.failures.insert(verdict.failures.begin(), failures.begin(), failures.end());
     return verdict;
+  }
+
+  // What is no fault of a field: this machine could not do what the scenario asks.
+  void add_remarks(Verdict& verdict) const {
+    if (round_trips_.received == 0) verdict.remarks.emplace_back("no packet came back when the path was measured");
+    constexpr double kBusy = 0.9, kSlow = 0.9;
+    constexpr std::uint64_t kLateUs = 5000;
+    const auto& link = verdict.link;
+    for (const auto& [way, which] : {std::pair(&link.there, "there"), std::pair(&link.back, "back")}) {
+      if (busy_ > kBusy && way->rate_mbit > 0 && way->busiest_mbit && *way->busiest_mbit < kSlow * way->rate_mbit)
+        verdict.remarks.push_back(
+            fmt::format("the machine was too slow for {:g} Mbit/s: it carried {:.1f} Mbit/s {} at most, its processors "
+                        "busy for {:.0f} % of the time",
+                        way->rate_mbit, *way->busiest_mbit, which, busy_ * 100));
+      if (way->latest_us && *way->latest_us > std::max<std::uint64_t>(kLateUs, (way->delay_us + way->jitter_us) / 10))
+        verdict.remarks.push_back(
+            fmt::format("the machine was too slow for the path's times: a packet came {:.1f} ms after it was due {}",
+                        static_cast<double>(*way->latest_us) / 1000, which));
+    }
   }
 
   void add_statistics(Verdict& verdict) {
@@ -485,51 +625,61 @@ class Run {
       sum.dumps_interrupted += one.dumps_interrupted;
       sum.malformed += one.malformed;
     }
-    for (const auto* recording : recordings()) {
-      const auto& sum = recording->statistics;
-      auto& counts = verdict.records[std::string(name(recording->id))];
+    for (const auto& recording : recordings_) {
+      const auto& sum = recording.statistics;
+      auto& counts = verdict.records[std::string(name(recording.id))];
       counts = {{"emitted", Statistics::sum(sum.emitted)},
                 {"delivered", Statistics::sum(sum.delivered)},
                 {"lost", Statistics::sum(sum.lost_ring)}};
-      if (recording->id == SourceId::kSockops) counts.emplace_back("connections", sum.connections);
-      if (recording->id == SourceId::kInetDiag) {
-        counts.emplace_back("dumps", sum.dumps);
-        counts.emplace_back("interrupted", sum.dumps_interrupted);
-      }
+      if (recording.id == SourceId::kSockops) counts.emplace_back("connections", sum.connections);
+      if (recording.id == SourceId::kInetDiag || recording.id == SourceId::kIter) counts.emplace_back("dumps", sum.dumps);
+      if (recording.id == SourceId::kInetDiag) counts.emplace_back("interrupted", sum.dumps_interrupted);
       counts.emplace_back("malformed", sum.malformed);
     }
   }
 
+  std::string what_there_is() const {
+    return fmt::format(
+        "client: network namespace {}, 10.77.0.1 and fd77::1, cgroup {}\n"
+        "server: network namespace {}, 10.77.0.2 and fd77::2, cgroup {}\n"
+        "path:   {}, in network namespace {}\n"
+        "as in:  ip netns exec {} iperf3 -s -1 & ip netns exec {} iperf3 -c 10.77.0.2",
+        client_netns_.name(), client_cgroup_.path().string(), server_netns_.name(), server_cgroup_.path().string(),
+        name(path_->engine()), switch_netns_.name(), server_netns_.name(), client_netns_.name());
+  }
+
+  const Scenario& scenario_;
   const RunOptions& options_;
   OutputDirectory directory_;
-  OutputFile client_json_, server_json_;
-  Recording sockops_, inet_diag_, getsockopt_;
+  OutputFile scenario_file_;
+  std::list<Recording> recordings_;
   OutputFile verdict_file_;
-  Capture client_output_, client_errors_, server_output_, server_errors_;
   tcpinfo::JsonWriter writer_;
   std::uint64_t opened_ = 0, closed_ = 0;
   std::map<std::string, std::uint64_t> source_errors_;
   std::exception_ptr failure_;
   bool interrupted_ = false, timed_out_ = false;
-  std::optional<int> client_status_, server_status_;
+  std::optional<Load> load_;
+  double busy_ = 0;
+  lab::RoundTrips round_trips_;
 
   lab::Netns client_netns_, server_netns_, switch_netns_;
+  std::optional<lab::Path> path_;
   lab::Cgroup cgroup_, client_cgroup_, server_cgroup_;
   asio::io_context loop_;
   asio::signal_set signals_;
   asio::steady_timer progress_timer_, deadline_;
-  Progress progress_;
   steady_clock::time_point begin_;
   // The processes before the sources: these still see how those end.
   std::list<tcpinfo::Monitor> monitors_;
-  std::optional<lab::Process> server_, client_;
+  std::list<Iperf3> iperf3_;
 };
 
 }  // namespace
 
-RunOutcome run(const RunOptions& options) {
-  check_possible(options);
-  return Run(options)();
+RunOutcome run(const Scenario& scenario, const RunOptions& options) {
+  check_possible(scenario);
+  return Run(scenario, options)();
 }
 
 }  // namespace validation

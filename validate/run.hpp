@@ -2,30 +2,23 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <string>
 
+#include "scenario.hpp"
 #include "verdict.hpp"
 
 namespace validation {
 
-enum class Family { kIpv4, kIpv6, kMapped };
-
 struct RunOptions {
   std::filesystem::path out;
-  Family family = Family::kIpv4;
-  std::chrono::seconds duration{5};
-  std::chrono::seconds omit{0};  ///< before the duration: iperf3 sends and does not count
-  double bitrate_mbit = 0;       ///< of a stream, by iperf3; 0: as much as it can
-  int parallel = 1;
-  bool reverse = false;
-  bool bidirectional = false;
-  std::string congestion = "cubic";
-  double rate_mbit = 200;                                         ///< 0: unlimited
-  std::chrono::nanoseconds interval{0};                           ///< of sockops; 0: every RTT callback
-  std::chrono::nanoseconds poll = std::chrono::milliseconds(20);  ///< of inet_diag
-  std::chrono::milliseconds iperf3_interval{250};
+  /// Called with the namespaces, cgroups and path still in place, when all is written; what is to be looked at.
+  std::function<void(const std::string& what)> keep = {};
+  /// Told now and then how far it is.
+  std::function<void(const std::string& text)> progress = {};
 };
 
 /// This machine cannot do it; the text says what is missing and how to get it.
@@ -39,11 +32,13 @@ struct RunOutcome {
   bool interrupted = false;
 };
 
-/// Makes network namespaces and cgroups, lets iperf3 run between them, gathers with sockops, inet_diag and what
-/// iperf3's own getsockopt calls are answered, writes iperf3.json, iperf3-server.json, sockops.jsonl, inet_diag.jsonl,
-/// getsockopt.jsonl and verdict.json into `out` and compares. SIGINT and
-/// SIGTERM end it early, with what was gathered. Nothing but the files is left, and those only if all could be written.
-/// Throws NotPossible and tcpinfo::Error.
-RunOutcome run(const RunOptions& options);
+/// Makes a path between network namespaces and cgroups, lets iperf3 run over it, gathers with sockops, inet_diag, iter
+/// and what iperf3's own getsockopt calls are answered, and compares. Into `out` go scenario.toml, iperf3.json and
+/// iperf3-server.json (of further runs iperf3-2.json, iperf3-server-2.json and so on), sockops.jsonl, inet_diag.jsonl,
+/// iter.jsonl, getsockopt.jsonl and verdict.json. SIGINT and SIGTERM end it early, with what was gathered. Nothing but
+/// the files is left, and those only if all could be written. Throws NotPossible and tcpinfo::Error.
+///
+/// One thread each; several threads may run scenarios at the same time.
+RunOutcome run(const Scenario& scenario, const RunOptions& options);
 
 }  // namespace validation

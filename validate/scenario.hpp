@@ -16,24 +16,24 @@ namespace validation {
 enum class Family { kIpv4, kIpv6, kMapped };
 enum class Flow { kForward, kReverse, kBidirectional };
 
-/// One run of iperf3 over one path. Every member that a scenario file can set has a row in scenario.cpp's table of keys.
+/// iperf3 over one path, and how it is watched. Every member that a scenario file can set has a row in scenario.cpp's
+/// table of keys.
 struct Scenario {
-  std::string name;         ///< of the file, and of the value where the file varies one: "delay-20ms"
+  std::string name;         ///< of the file, and of the values where the file varies some: "delay-20ms"
   std::string description;  ///< a sentence
-  std::string file;         ///< where it came from
 
   // [iperf3]
   Family family = Family::kIpv4;
   Flow flow = Flow::kForward;
   std::string congestion = "cubic";
   int parallel = 1;
-  int runs = 1;  ///< one after another, without a pause
+  int runs = 1;  ///< of iperf3, one after another
   std::chrono::milliseconds duration{5000}, omit{0}, interval{250};
-  std::uint64_t bytes = 0;  ///< of a stream, in place of the duration; 0: by duration
-  double bitrate_mbit = 0;  ///< of a stream; 0: as much as it can
-  int burst = 0;            ///< blocks sent at once where a bitrate is given; 0: iperf3's own way
-  std::uint64_t length = 0, window = 0;  ///< -l and -w, 0: iperf3's
-  int mss = 0;                           ///< -M, 0: the path's
+  std::uint64_t bytes = 0;               ///< of all streams, in place of the duration; 0: by duration
+  double bitrate_mbit = 0;               ///< of a stream; 0: as much as it can
+  int burst = 0;                         ///< blocks sent at once where a bitrate is given; 0: iperf3's own way
+  std::uint64_t length = 0, window = 0;  ///< of a block, and of the socket buffers; 0: iperf3's own
+  int mss = 0;                           ///< 0: the path's
   bool mptcp = false;
 
   // [link]
@@ -43,8 +43,11 @@ struct Scenario {
   std::map<std::string, std::string> client_sysctl, server_sysctl;
 
   // [sources]
-  std::chrono::nanoseconds sockops_interval{0};  ///< 0: every RTT callback
+  std::chrono::nanoseconds sockops_interval{0};                   ///< 0: every RTT callback
   std::chrono::nanoseconds poll = std::chrono::milliseconds(20);  ///< of inet_diag and iter
+
+  /// How long iperf3 will send, as far as it is known.
+  std::chrono::milliseconds expected_time() const { return runs * (bytes > 0 ? std::chrono::seconds(1) : omit + duration); }
 };
 
 /// "KEY=VALUE" of the command line, as "link.delay=20ms".
@@ -52,8 +55,26 @@ struct Setting {
   std::string key, value;
 };
 
-/// The scenarios of a TOML file: one, or one for each value that its table [vary] names. Throws tcpinfo::Error with
-/// file, line, and what was expected.
+/// Throws tcpinfo::Error (Errc::kInvalidOption) unless there is a '='.
+Setting parse_setting(std::string_view text);
+
+/// The scenarios of a TOML file: one, or one for each value that its table [vary] names. A setting takes the place of
+/// what the file says, and of its [vary]. Throws tcpinfo::Error with file, line, and what was expected.
 std::vector<Scenario> read_scenarios(const std::filesystem::path& file, const std::vector<Setting>& settings = {});
+std::vector<Scenario> parse_scenarios(std::string_view toml, const std::filesystem::path& file,
+                                      const std::vector<Setting>& settings = {});
+
+/// A file that read_scenarios() makes this very scenario of.
+std::string to_toml(const Scenario& scenario);
+
+/// One line: "IPv4, 4 streams each way, cubic, 200 Mbit/s, 10 ms each way, loss 1 %".
+std::string describe(const Scenario& scenario);
+
+/// The keys that a file can set, with what each expects and its default, for `tcpinfo-validate list --keys`.
+std::string describe_keys();
+
+/// Those of `all` whose names match one of the globs (fnmatch(3)). Throws tcpinfo::Error that names the glob that none
+/// matches.
+std::vector<Scenario> choose(const std::vector<Scenario>& all, const std::vector<std::string>& globs);
 
 }  // namespace validation

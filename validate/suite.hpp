@@ -9,34 +9,44 @@
 
 namespace validation {
 
-/// What became of one scenario: "passed", "failed", "not possible" (on this machine, `reason` says why), "interrupted",
-/// or "not run" (yet).
+/// One run of a scenario. As JSON, the members under their names.
 struct SuiteRun {
-  std::string name;       ///< of the scenario, and "#2" and so on with --repeat: "bulk-ipv4", "bulk-ipv4#2"
-  std::string directory;  ///< with its verdict.json, iperf3.json, ..., beside suite.json
-  std::string scenario, description;
+  std::string name;                   ///< of the scenario, and with --repeat its number: "bulk-ipv4", "bulk-ipv4.2"
+  std::string directory;              ///< beside suite.json, with verdict.json, iperf3.json, ...
+  std::string scenario, description;  ///< the scenario's name, and its parameters in a line
+  /// "passed", "failed", "not possible" (on this machine), "interrupted" or "not run" (yet).
   std::string outcome = "not run";
-  std::string reason;   ///< first failure, or what is missing
-  std::string command;  ///< repeats just this one
+  std::string reason;          ///< the first failure, or what is missing; empty if passed
+  std::string command;         ///< runs just this one again
   std::uint64_t compared = 0;  ///< values that were compared
   double seconds = 0;
 };
 
-/// Several scenarios, run one after another. As JSON, in a file suite.json, it is an object with schema "tcpinfo-suite",
-/// version 1, and the members below under their names.
+/// Several runs. As JSON, in a file suite.json, an object with schema "tcpinfo-suite", version 1, passed, the members
+/// here under their names, and runs, an array. The file is whole after every run: what is missing can be run later.
 struct Suite {
   std::string started;  ///< "2026-11-21 10:00:00 UTC"
-  std::string kernel, iperf3_version, machine;
+  std::string kernel;   ///< "Linux 6.18.0 x86_64"
+  std::string machine;  ///< "2 processors, 24 GB"
+  std::string iperf3_version;
   std::string command;
   std::uint64_t seed = 1;
   double seconds = 0;
   std::vector<SuiteRun> runs;
 
-  bool passed() const noexcept;  ///< one run passed at least, and none failed, was interrupted or is yet to run
+  /// One passed at least, and none failed, was interrupted or is yet to run.
+  bool passed() const noexcept;
+  std::uint64_t compared() const noexcept;  ///< values, of all runs
 };
 
 std::string to_json(const Suite& suite);
-/// Throws tcpinfo::Error (Errc::kMalformed) that names the file.
+/// Throws tcpinfo::Error (Errc::kMalformed) that names the file, and what the file system answered.
 Suite read_suite(const std::filesystem::path& file);
+
+/// JUnit's XML, for CI systems: a test case a run.
+std::string to_junit(const Suite& suite);
+
+/// For a terminal: a line a run, those that failed with the command that repeats them, and the verdict in the last line.
+std::string to_table(const Suite& suite);
 
 }  // namespace validation

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "verdict.hpp"
 
-#include <rapidjson/document.h>
-#include <rapidjson/error/en.h>
-#include <rapidjson/prettywriter.h>
-#include <rapidjson/stringbuffer.h>
-
 #include <algorithm>
 #include <iterator>
 #include <optional>
@@ -16,77 +11,18 @@
 #include <tcpinfo/error.hpp>
 
 #include "files.hpp"
+#include "json.hpp"
 
 namespace validation {
 namespace {
 
 using Json = rapidjson::Value;
-using rapidjson::SizeType;
-using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
+using json::each;
+using json::Reader;
+using json::Writer;
 
 constexpr std::string_view kSchema = "tcpinfo-verdict";
 constexpr int kVersion = 3;
-
-void write_value(Writer& writer, const std::string& value) {
-  writer.String(value.data(), static_cast<SizeType>(value.size()));
-}
-void write_value(Writer& writer, std::uint64_t value) { writer.Uint64(value); }
-void write_value(Writer& writer, std::uint16_t value) { writer.Uint(value); }
-void write_value(Writer& writer, int value) { writer.Int(value); }
-void write_value(Writer& writer, bool value) { writer.Bool(value); }
-void write_value(Writer& writer, double value) {
-  // Most are whole numbers of a unit: 123, not 123.0.
-  if (value == static_cast<double>(static_cast<std::int64_t>(value)))
-    writer.Int64(static_cast<std::int64_t>(value));
-  else
-    writer.Double(value);
-}
-template <class T>
-void write_value(Writer& writer, const std::optional<T>& value) {
-  if (value)
-    write_value(writer, *value);
-  else
-    writer.Null();
-}
-
-struct Reader {
-  const Json& object;
-
-  const Json* find(const char* name) const {
-    if (!object.IsObject()) return nullptr;
-    const auto member = object.FindMember(name);
-    return member == object.MemberEnd() ? nullptr : &member->value;
-  }
-  void operator()(const char* name, std::string& value) const {
-    const auto* json = find(name);
-    if (json && json->IsString()) value.assign(json->GetString(), json->GetStringLength());
-  }
-  void operator()(const char* name, std::uint64_t& value) const {
-    const auto* json = find(name);
-    if (json && json->IsUint64()) value = json->GetUint64();
-  }
-  void operator()(const char* name, std::uint16_t& value) const {
-    const auto* json = find(name);
-    if (json && json->IsUint()) value = static_cast<std::uint16_t>(json->GetUint());
-  }
-  void operator()(const char* name, int& value) const {
-    const auto* json = find(name);
-    if (json && json->IsInt()) value = json->GetInt();
-  }
-  void operator()(const char* name, double& value) const {
-    const auto* json = find(name);
-    if (json && json->IsNumber()) value = json->GetDouble();
-  }
-  void operator()(const char* name, bool& value) const {
-    const auto* json = find(name);
-    if (json && json->IsBool()) value = json->GetBool();
-  }
-  template <class T>
-  void operator()(const char* name, std::optional<T>& value) const {
-    const auto* json = find(name);
-    if (json && json->IsNumber()) (*this)(name, value.emplace());
-  }
-};
 
 // The members of each object once, for writing and for reading.
 template <class Visit, class T>
@@ -155,12 +91,6 @@ void visit_comparison(Visit&& visit, T& c) {
   visit("note", c.note);
 }
 
-template <class Function>
-void each(const Json* array, Function function) {
-  if (!array || !array->IsArray()) return;
-  for (const auto& element : array->GetArray()) function(element);
-}
-
 }  // namespace
 
 std::string to_json(const Verdict& verdict) {
@@ -169,7 +99,7 @@ std::string to_json(const Verdict& verdict) {
   writer.SetIndent(' ', 2);
   const auto put = [&](const char* name, const auto& value) {
     writer.Key(name);
-    write_value(writer, value);
+    json::write(writer, value);
   };
   const auto put_alignment = [&](const Alignment& alignment) {
     writer.StartObject();
@@ -198,10 +128,12 @@ std::string to_json(const Verdict& verdict) {
     }
     writer.EndObject();
   }
-  writer.Key("quirks");
-  writer.StartArray();
-  for (const auto& quirk : verdict.quirks) write_value(writer, quirk);
-  writer.EndArray();
+  for (const auto& [name, sentences] : {std::pair("quirks", &verdict.quirks), std::pair("remarks", &verdict.remarks)}) {
+    writer.Key(name);
+    writer.StartArray();
+    for (const auto& sentence : *sentences) json::write(writer, sentence);
+    writer.EndArray();
+  }
   writer.Key("alignment");
   if (verdict.alignments.empty())
     writer.Null();
@@ -238,7 +170,7 @@ std::string to_json(const Verdict& verdict) {
   writer.EndObject();
   writer.Key("failures");
   writer.StartArray();
-  for (const auto& failure : verdict.failures) write_value(writer, failure);
+  for (const auto& failure : verdict.failures) json::write(writer, failure);
   writer.EndArray();
   writer.EndObject();
   return {buffer.GetString(), buffer.GetSize()};
@@ -271,9 +203,10 @@ Verdict parse_verdict(std::string_view json, std::string_view name) {
     for (const auto& [key, way] : {std::pair("there", &verdict.link.there), std::pair("back", &verdict.link.back)})
       if (const auto* object = Reader{*link}.find(key)) visit_way(Reader{*object}, *way);
   }
-  each(read.find("quirks"), [&](const Json& text) {
-    if (text.IsString()) verdict.quirks.emplace_back(text.GetString(), text.GetStringLength());
-  });
+  for (const auto& [key, sentences] : {std::pair("quirks", &verdict.quirks), std::pair("remarks", &verdict.remarks)})
+    each(read.find(key), [&list = *sentences](const Json& text) {
+      if (text.IsString()) list.emplace_back(text.GetString(), text.GetStringLength());
+    });
   each(read.find("alignments"),
        [&](const Json& object) { visit_alignment(Reader{object}, verdict.alignments.emplace_back()); });
   each(read.find("streams"), [&](const Json& object) { visit_stream(Reader{object}, verdict.streams.emplace_back()); });
@@ -316,6 +249,7 @@ std::string to_table(const Verdict& verdict) {
     for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
     line("records of {}: {}", source, text);
   }
+  for (const auto& remark : verdict.remarks) line("remark: {}", remark);
   for (const auto& failure : verdict.failures) line("failure: {}", failure);
   line("{}", verdict.passed() ? "PASSED" : "FAILED");
   return out;

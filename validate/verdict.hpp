@@ -45,7 +45,7 @@ struct WayReport {
 struct LinkReport {
   std::string engine;  ///< "veth", "tbf", "netem", "emulator"; empty: nothing is known of the path
   std::uint64_t mtu = 0;
-  std::uint64_t rtt_least_us = 0, rtt_median_us = 0;  ///< of small packets, before iperf3 began
+  std::optional<std::uint64_t> rtt_least_us, rtt_median_us;  ///< of small packets, before iperf3 began
   WayReport there, back;                              ///< from iperf3's client to its server, and back
 };
 
@@ -89,7 +89,8 @@ struct Verdict {
   std::string title, iperf3_version, kernel;
   std::string scenario;             ///< its name; empty: of other people's files
   LinkReport link;
-  std::vector<std::string> quirks;  ///< iperf3's own, that were met and handled, a sentence each
+  std::vector<std::string> quirks;   ///< iperf3's own, that were met and handled, a sentence each
+  std::vector<std::string> remarks;  ///< what this machine could not do as asked; no failure of a field
   std::vector<Alignment> alignments;  ///< the first one is "alignment"
   std::vector<StreamIdentity> streams;
   std::vector<Comparison> comparisons;
