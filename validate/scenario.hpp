@@ -46,6 +46,8 @@ struct Scenario {
   std::chrono::nanoseconds sockops_interval{0};                   ///< 0: every RTT callback
   std::chrono::nanoseconds poll = std::chrono::milliseconds(20);  ///< of inet_diag and iter
 
+  bool operator==(const Scenario&) const = default;
+
   /// How long iperf3 will send, as far as it is known.
   std::chrono::milliseconds expected_time() const { return runs * (bytes > 0 ? std::chrono::seconds(1) : omit + duration); }
 };

@@ -44,6 +44,8 @@ struct PathOptions {
   int mtu = 1500;   ///< from 1280, which IPv6 needs, to 65535
   std::uint64_t seed = 1;  ///< of the emulator's losses, jitter and reordering
   Engine engine = Engine::kBest;
+
+  bool operator==(const PathOptions&) const = default;
 };
 
 /// What went over one way since the path was made, control connections included. Absent is what the engine does not

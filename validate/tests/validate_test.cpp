@@ -21,6 +21,7 @@
 
 #include "iperf3.hpp"
 #include "lab/lab.hpp"
+#include "suite.hpp"
 #include "verdict.hpp"
 
 namespace {
@@ -97,7 +98,13 @@ class Validate : public testing::Test {
 
   std::string printed() const { return contents(directory / "stdout"); }
   std::string complaint() const { return contents(directory / "stderr"); }
-  validation::Verdict verdict() const { return validation::read_verdict(out / "verdict.json"); }
+  /// Where the only run of a suite left its files.
+  fs::path results() const {
+    const auto suite = validation::read_suite(out / "suite.json");
+    EXPECT_EQ(suite.runs.size(), 1u);
+    return out / suite.runs.at(0).directory;
+  }
+  validation::Verdict verdict() const { return validation::read_verdict(results() / "verdict.json"); }
 
   pid_t tool_pid = 0;
 };
@@ -143,16 +150,16 @@ TEST_F(Validate, Ipv4) {
       }
   EXPECT_THAT(printed(), HasSubstr("PASSED"));
   EXPECT_THAT(printed(), HasSubstr(out.string()));
-  EXPECT_FALSE(validation::read_iperf3(out / "iperf3.json").is_server);
-  EXPECT_TRUE(validation::read_iperf3(out / "iperf3-server.json").is_server);
-  EXPECT_GT(tcpinfo::read_json_lines(out / "sockops.jsonl").size(), 50u);
-  EXPECT_GT(tcpinfo::read_json_lines(out / "inet_diag.jsonl").size(), 50u);
-  EXPECT_GT(tcpinfo::read_json_lines(out / "getsockopt.jsonl").size(), 16u);
+  EXPECT_FALSE(validation::read_iperf3(results() / "iperf3.json").is_server);
+  EXPECT_TRUE(validation::read_iperf3(results() / "iperf3-server.json").is_server);
+  EXPECT_GT(tcpinfo::read_json_lines(results() / "sockops.jsonl").size(), 50u);
+  EXPECT_GT(tcpinfo::read_json_lines(results() / "inet_diag.jsonl").size(), 50u);
+  EXPECT_GT(tcpinfo::read_json_lines(results() / "getsockopt.jsonl").size(), 16u);
 
   const auto again = directory / "again.json";
-  EXPECT_EQ(run({"compare", "--iperf3", out / "iperf3.json", "--iperf3-server", out / "iperf3-server.json", "--sockops",
-                 out / "sockops.jsonl", "--inet-diag", out / "inet_diag.jsonl", "--getsockopt",
-                 out / "getsockopt.jsonl", "--out", again}),
+  EXPECT_EQ(run({"compare", "--iperf3", results() / "iperf3.json", "--iperf3-server", results() / "iperf3-server.json", "--sockops",
+                 results() / "sockops.jsonl", "--inet-diag", results() / "inet_diag.jsonl", "--getsockopt",
+                 results() / "getsockopt.jsonl", "--out", again}),
             0);
   const auto w = validation::read_verdict(again);
   ASSERT_EQ(w.comparisons.size(), v.comparisons.size());
@@ -162,31 +169,31 @@ TEST_F(Validate, Ipv4) {
     EXPECT_EQ(w.comparisons[i].agreed, v.comparisons[i].agreed);
   }
 
-  std::ofstream(directory / "cut.json") << contents(out / "iperf3.json").substr(0, 3000);
-  EXPECT_EQ(run({"compare", "--iperf3", directory / "cut.json", "--sockops", out / "sockops.jsonl"}), 1);
+  std::ofstream(directory / "cut.json") << contents(results() / "iperf3.json").substr(0, 3000);
+  EXPECT_EQ(run({"compare", "--iperf3", directory / "cut.json", "--sockops", results() / "sockops.jsonl"}), 1);
   EXPECT_THAT(complaint(), HasSubstr("cut.json"));
   EXPECT_THAT(complaint(), HasSubstr("cut off"));
 }
 
 TEST_F(Validate, Ipv6ServerSends) {
-  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--family", "ipv6", "--reverse"}), 0)
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--scenario", "reverse-ipv6"}), 0)
       << printed() << complaint();
   expect_compared(verdict());
   EXPECT_EQ(verdict().streams.at(0).local_address, "fd77::1");
 }
 
 TEST_F(Validate, MappedInParallel) {
-  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--family", "mapped", "--parallel", "2"}), 0)
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--scenario", "bulk-mapped", "--set", "iperf3.parallel=2"}), 0)
       << printed() << complaint();
   expect_compared(verdict());
   bool mapped = false;
-  for (const auto& raw : tcpinfo::read_json_lines(out / "sockops.jsonl"))
+  for (const auto& raw : tcpinfo::read_json_lines(results() / "sockops.jsonl"))
     if (raw.local_port == 5201) mapped = mapped || (raw.family == 10 && tcpinfo_address_is_ipv4(&raw.local_address));
   EXPECT_TRUE(mapped);
 }
 
 TEST_F(Validate, PausesGiveStillSocketsOmittedTimeIsCountedFrom) {
-  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--omit", "1s", "--bitrate", "1", "--parallel", "2"}), 0)
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--scenario", "paced", "--set", "iperf3.omit=1s"}), 0)
       << printed() << complaint();
   const auto v = verdict();
   EXPECT_GE(compared(v, "getsockopt", "exact"), 2u * 12 * 7);
@@ -194,13 +201,13 @@ TEST_F(Validate, PausesGiveStillSocketsOmittedTimeIsCountedFrom) {
   EXPECT_GT(compared(v, "sockops", "still"), 0u);
   EXPECT_GT(compared(v, "inet_diag", "still"), 0u);
   bool omitted = false;
-  for (const auto& stream : validation::read_iperf3(out / "iperf3.json").streams)
+  for (const auto& stream : validation::read_iperf3(results() / "iperf3.json").streams)
     for (const auto& interval : stream.intervals) omitted = omitted || interval.omitted;
   EXPECT_TRUE(omitted);
 }
 
 TEST_F(Validate, BothWaysBothSidesAreExact) {
-  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--bidir"}), 0) << printed() << complaint();
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--scenario", "bidirectional", "--set", "iperf3.parallel=1"}), 0) << printed() << complaint();
   const auto v = verdict();
   EXPECT_EQ(std::count_if(v.comparisons.begin(), v.comparisons.end(),
                           [](const auto& c) { return c.field == "rtt" && c.iperf3 == "rtt"; }),
@@ -219,7 +226,7 @@ TEST_F(Validate, InterruptStillWritesWhatWasGathered) {
   const auto v = verdict();
   EXPECT_THAT(v.failures, Contains("the run was interrupted"));
   expect_compared(v);
-  EXPECT_GT(tcpinfo::read_json_lines(out / "sockops.jsonl").size(), 50u);
+  EXPECT_GT(tcpinfo::read_json_lines(results() / "sockops.jsonl").size(), 50u);
 }
 
 TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
@@ -235,7 +242,7 @@ TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
 TEST_F(Validate, SaysWhatIsMissing) {
   EXPECT_EQ(run({"run", "--out", out}, {"PATH=/nonexistent"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("apt-get install iperf3"));
-  EXPECT_EQ(run({"run", "--out", out, "--congestion", "nonesuch"}), 77);
+  EXPECT_EQ(run({"run", "--out", out, "--set", "iperf3.congestion=nonesuch"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("nonesuch"));
   EXPECT_EQ(run({"run", "--out", out}, {"setpriv", "--reuid", "65534", "--clear-groups"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("root"));
@@ -245,8 +252,15 @@ TEST_F(Validate, SaysWhatIsMissing) {
 TEST_F(Validate, WrongUsageIsTwo) {
   EXPECT_EQ(run({}), 2);
   EXPECT_EQ(run({"run"}), 2);
-  EXPECT_EQ(run({"run", "--out", out, "--family", "ipx"}), 2);
-  EXPECT_EQ(run({"run", "--out", out, "--interval", "soon"}), 2);
+  EXPECT_EQ(run({"run", "--out", out, "--set", "iperf3.family=ipx"}), 2);
+  EXPECT_THAT(complaint(), HasSubstr("one of ipv4 ipv6 mapped"));
+  EXPECT_EQ(run({"run", "--out", out, "--set", "sources.interval"}), 2);
+  EXPECT_EQ(run({"run", "--out", out, "--scenario", "nonesuch"}), 2);
+  EXPECT_THAT(complaint(), HasSubstr("tcpinfo-validate list"));
+  std::ofstream(directory / "wrong.toml") << "description = \"x\"\n[link]\ndelay = \"20\"\n";
+  EXPECT_EQ(run({"run", "--out", out, "--scenario", directory / "wrong.toml"}), 2);
+  EXPECT_THAT(complaint(), HasSubstr("wrong.toml line 3: link.delay = 20"));
+  EXPECT_FALSE(fs::exists(out));
   EXPECT_EQ(run({"compare", "--iperf3", "/dev/null"}), 2);
   EXPECT_EQ(run({"--help"}), 0);
   EXPECT_THAT(printed(), HasSubstr("Examples"));
