@@ -22,13 +22,6 @@ namespace {
 // Agreed or fixed when the connection begins; the path of a run does not change.
 constexpr std::array kConstants{Field::snd_wscale, Field::rcv_wscale, Field::advmss, Field::snd_mss, Field::pmtu};
 
-// Grow or change with the clock alone.
-constexpr std::array kMovedByClock{Field::last_data_sent, Field::last_data_recv, Field::last_ack_recv, Field::busy_time,
-                                   Field::rwnd_limited,   Field::sndbuf_limited, Field::total_rto_time};
-
-// Change when the application writes or reads, without a packet.
-constexpr std::array kMovedByApplication{Field::notsent_bytes, Field::rcv_space, Field::rcv_ssthresh, Field::rcv_wnd};
-
 // The kernel reads these before it takes the socket's lock for the others (v6.18 net/ipv4/tcp.c tcp_get_info()): an ACK
 // that comes in between changes them after they were read, and the counters before.
 constexpr std::array kReadBeforeLock{Field::pacing_rate, Field::max_pacing_rate, Field::reordering, Field::snd_cwnd};
@@ -36,16 +29,6 @@ constexpr std::array kReadBeforeLock{Field::pacing_rate, Field::max_pacing_rate,
 template <std::size_t N>
 bool is_one_of(const std::array<Field, N>& fields, Field field) {
   return std::find(fields.begin(), fields.end(), field) != fields.end();
-}
-
-/// Whether a later reading has at least as much of it.
-bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter; }
-
-Time time_of(const tcpinfo_record* record) { return static_cast<Time>(record->time_ns); }
-
-std::optional<Value> number(const tcpinfo_record* record, Field field) {
-  const auto value = Record(*record).number(field);
-  return value ? std::optional(static_cast<Value>(*value)) : std::nullopt;
 }
 
 /// The value as iperf3 prints it. What is absent, as rtt before the first measurement, is 0 in tcp_info.
@@ -77,11 +60,12 @@ bool is_cumulative(const FieldInfo& field) { return field.rule == Rule::delta ||
 
 struct Equal {
   Value ours, iperf3;
+  std::string where;
 };
 
 Comparison conclude(Comparison comparison, const std::vector<Equal>& values) {
   for (std::size_t i = 0; i < values.size(); ++i) {
-    count(comparison, values[i].ours, values[i].ours, values[i].iperf3);
+    count(comparison, values[i].ours, values[i].ours, values[i].iperf3, values[i].where);
     comparison.control_agreed += values[i].ours == values[shifted(i, values.size())].iperf3;
   }
   comparison.passed = comparison.agreed == comparison.compared;
@@ -97,7 +81,7 @@ Comparison compare_intervals(const std::vector<const Answers*>& senders, const F
       const auto at = answers->at[i];
       std::optional<Value> ours = printed(answers->all[at], field);
       if (is_cumulative(field)) ours = growth(*answers, at > 0 ? std::optional(at - 1) : std::nullopt, at, field);
-      if (ours) values.push_back({*ours, static_cast<Value>(*iperf3)});
+      if (ours) values.push_back({*ours, static_cast<Value>(*iperf3), describe(*answers->stream, i)});
     }
   }
   return conclude(begin(SourceId::kGetsockopt, End::kSender, field, "exact"), values);
@@ -126,7 +110,7 @@ Comparison compare_ends(const std::vector<const Answers*>& senders, const FieldI
     if (iperf3 == answers->stream->totals.end() || answers->all.empty()) continue;
     const auto ours = is_cumulative(field) ? growth(*answers, answers->omitted, answers->all.size() - 1, field)
                                            : summary(*answers, field, of);
-    if (ours) values.push_back({*ours, static_cast<Value>(iperf3->second)});
+    if (ours) values.push_back({*ours, static_cast<Value>(iperf3->second), describe(*answers->stream)});
   }
   auto comparison = begin(SourceId::kGetsockopt, End::kSender, field, "exact");
   comparison.iperf3 = "end." + name;
@@ -152,36 +136,16 @@ struct Neighbours {
   }
 };
 
-/// A comparison of many fields at once: which one disagrees first is in its note.
-struct Group {
-  Comparison comparison;
+/// What happens between two answers, of one source and end.
+struct Tallies {
+  Tally bracket, order, equal, still;
 
-  Group(SourceId source, End end, std::string field, std::string method) {
-    comparison.source = name(source);
-    comparison.field = std::move(field);
-    comparison.rule = "none";
-    comparison.method = std::move(method);
-    comparison.end = describe(end);
-    comparison.unit = "none";
-  }
-
-  void count(bool agrees, double difference, const Answers& answers, const tcpinfo_record* sample,
-             const std::string& what) {
-    ++comparison.compared;
-    comparison.agreed += agrees;
-    if (agrees) return;
-    comparison.largest_difference = std::max(comparison.largest_difference, difference);
-    if (comparison.note.empty())
-      comparison.note = fmt::format("first: {} at {} ns of {}", what, sample->time_ns, describe(*answers.stream));
-  }
-
-  Comparison done() {
-    comparison.passed = comparison.agreed == comparison.compared;
-    return std::move(comparison);
-  }
+  Tallies(SourceId source, End end)
+      : bracket(source, end, "bracket"), order(source, end, "order"), equal(source, end, "equal"),
+        still(source, end, "still") {}
 };
 
-void compare_between(const Answers& answers, const Sample& sample, const Neighbours& around, Group& group,
+void compare_between(const Answers& answers, const Sample& sample, const Neighbours& around, Tally& tally,
                      const Neighbours& control) {
   const auto bound = [&](const Neighbours& of, Field field) {
     const auto low = of.first_undecided > 0 ? number(answers.all[of.first_undecided - 1], field) : std::nullopt;
@@ -193,84 +157,73 @@ void compare_between(const Answers& answers, const Sample& sample, const Neighbo
     const auto value = number(sample.raw, field.field);
     const auto [low, high] = bound(around, field.field);
     if (!value || (low == -kUnbounded && high == kUnbounded)) continue;
-    const auto difference = outside(low, high, *value);
-    group.count(difference == 0, static_cast<double>(difference), answers, sample.raw,
-                fmt::format("{} {} not in [{}, {}]", field.name, *value, low, high));
+    tally.count(field, low, high, value, sample.raw, *answers.stream);
     const auto [control_low, control_high] = bound(control, field.field);
-    group.comparison.control_agreed += outside(control_low, control_high, *value) == 0;
+    tally.control(field, outside(control_low, control_high, *value) == 0);
   }
 }
 
 /// Two snapshots, each taken at one moment: what grows is ahead in all of it in one of them.
-void compare_order(const Answers& answers, const Sample& sample, std::size_t reading, Group& group) {
-  const FieldInfo *ahead = nullptr, *behind = nullptr;
+void compare_order(const Answers& answers, const Sample& sample, std::size_t reading, Tally& tally) {
+  std::vector<const FieldInfo*> ahead, behind, equal;
   for (const auto& field : tcpinfo::fields()) {
     if (!is_monotone(field)) continue;
     const auto ours = number(sample.raw, field.field), theirs = number(answers.all[reading], field.field);
-    if (!ours || !theirs) continue;
-    if (*ours > *theirs) ahead = &field;
-    if (*ours < *theirs) behind = &field;
+    if (ours && theirs) (*ours > *theirs ? ahead : *ours < *theirs ? behind : equal).push_back(&field);
   }
-  group.count(!ahead || !behind, 0, answers, sample.raw,
-              ahead && behind ? fmt::format("{} is ahead of an answer and {} behind it", ahead->name, behind->name)
-                              : std::string());
+  const bool agrees = ahead.empty() || behind.empty();
+  const auto add = [&](const std::vector<const FieldInfo*>& fields, std::size_t blamed_if_at_most, std::string_view text,
+                       const std::vector<const FieldInfo*>& others) {
+    for (const auto* field : fields) {
+      const bool sound = agrees || fields.size() > blamed_if_at_most;
+      tally.count(*field, sound,
+                  sound ? std::string() : fmt::format("{} an answer in which {} is not", text, others.front()->name),
+                  sample.raw, *answers.stream);
+    }
+  };
+  add(ahead, behind.size(), "ahead of", behind);
+  add(behind, ahead.size(), "behind", ahead);
+  add(equal, 0, "", equal);
 }
 
-void compare_constants(const Answers& answers, const Sample& sample, const Neighbours& around, Group& group) {
+void compare_constants(const Answers& answers, const Sample& sample, const Neighbours& around, Tally& tally) {
   if (around.first_undecided == 0 || around.after == answers.all.size() || sample.ended) return;
   for (const auto field : kConstants) {
     const auto before = number(answers.all[around.first_undecided - 1], field);
     const auto after = number(answers.all[around.after], field), ours = number(sample.raw, field);
     if (!before || before != after || !ours) continue;
-    const auto difference = outside(*before, *before, *ours);
-    group.count(difference == 0, static_cast<double>(difference), answers, sample.raw,
-                fmt::format("{} {} is not {}", tcpinfo::info(field).name, *ours, *before));
+    tally.count(tcpinfo::info(field), *before, *before, ours, sample.raw, *answers.stream);
   }
 }
 
-/// Whether nothing was sent, received or decided between the two.
-bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
-  if (a->state != b->state) return false;
-  for (const auto& field : tcpinfo::fields()) {
-    if (field.kind != Kind::counter || is_one_of(kMovedByClock, field.field)) continue;
-    const auto one = number(a, field.field), other = number(b, field.field);
-    if (one && other && *one != *other) return false;
-  }
-  return true;
-}
-
-/// Every field of the answer that does not move by itself. The sample has to have what the answer has.
+/// Every field of the answer that does not move by itself. The sample has to have what the answer has. Counters that
+/// both have are equal, or this would be no still moment: to count them would prove nothing.
 void compare_still(const Answers& answers, const tcpinfo_record* sample, const tcpinfo_record* answer,
-                   bool application_waits, Group& group) {
+                   bool application_waits, Tally& tally) {
   // 0: an ACK came in this jiffy, and perhaps at the wrong moment.
   const bool no_ack = Record(*sample).last_ack_recv().value_or(0) > 0 && Record(*answer).last_ack_recv().value_or(0) > 0;
   for (const auto& field : tcpinfo::fields()) {
-    if (field.kind == Kind::identity || !Record(*answer).has(field.field)) continue;
-    if (is_one_of(kMovedByClock, field.field) || (!no_ack && is_one_of(kReadBeforeLock, field.field))) continue;
-    if (!application_waits && is_one_of(kMovedByApplication, field.field)) continue;
-    const auto ours = number(sample, field.field);
-    const auto theirs = *number(answer, field.field);
-    group.count(ours == theirs, ours ? static_cast<double>(outside(theirs, theirs, *ours)) : 0, answers, sample,
-                fmt::format("{} {} is not {}", field.name, ours ? std::to_string(*ours) : "absent", theirs));
+    const auto theirs = number(answer, field.field), ours = number(sample, field.field);
+    if (field.kind == Kind::identity || !theirs || (field.kind == Kind::counter && ours)) continue;
+    if (is_moved_by_clock(field.field) || (!no_ack && is_one_of(kReadBeforeLock, field.field))) continue;
+    if (!application_waits && is_moved_by_application(field.field)) continue;
+    tally.count(field, *theirs, *theirs, ours, sample, *answers.stream);
   }
 }
 
 }  // namespace
 
-Answers find_answers(const SourceRecords& source, const Iperf3Stream& stream, bool connects, bool side_sends) {
-  Answers answers{&stream,
-                  stream.sender ? End::kSender : End::kReceiver,
-                  connects == stream.sender ? kCookieBytes : 0,
-                  {},
-                  {},
-                  {},
-                  {},
-                  {}};
+Answers find_answers(const SourceRecords& source, const Endpoint& endpoint, bool side_sends) {
+  const auto& stream = *endpoint.stream;
+  Answers answers;
+  answers.stream = &stream;
+  answers.end = endpoint.end();
+  answers.cookie_bytes = endpoint.cookie_bytes();
   std::vector<const tcpinfo_record*> twins;
   std::set<std::uint64_t> cookies;
   for (const auto& raw : source.records) {
     const Record record(raw);
-    if (!belongs(record, stream) || !record.time_ns()) continue;
+    if (!belongs(record, endpoint) || !record.time_ns()) continue;
     (record.source() == TCPINFO_SOURCE_GETSOCKOPT ? answers.all : twins).push_back(&raw);
     cookies.insert(raw.cookie);
   }
@@ -291,7 +244,7 @@ Answers find_answers(const SourceRecords& source, const Iperf3Stream& stream, bo
   if (omitted > 0 && side_sends && omitted < answers.all.size()) answers.omitted = omitted;
   const auto expected = intervals.size() + (answers.omitted ? 1 : 0);
   if (answers.all.size() == expected + 1 && expected > 0 && answers.end == End::kSender) {
-    // The interval that iperf3 did not print.
+    answers.more_than_printed = true;
     const auto last = written_bytes(Record(*answers.all[expected]), 0);
     const auto before = written_bytes(Record(*answers.all[expected - 1]), 0);
     if (last != before)
@@ -343,42 +296,41 @@ std::optional<Alignment> find_start(const std::vector<const Answers*>& all) {
 
 std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all) {
   const auto& first = *all.front().series;
-  Group counters(first.source, first.end, "counters", "bracket");
-  Group constants(first.source, first.end, "constants", "equal");
-  Group still(first.source, first.end, "all", "still");
+  Tallies tallies(first.source, first.end);
   for (const auto& [series, answers] : all) {
     const auto& samples = series->samples;
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const auto& sample = samples[i];
       const Neighbours around(*answers, sample);
-      compare_between(*answers, sample, around, counters, Neighbours(*answers, samples[shifted(i, samples.size())]));
-      compare_constants(*answers, sample, around, constants);
+      compare_between(*answers, sample, around, tallies.bracket,
+                      Neighbours(*answers, samples[shifted(i, samples.size())]));
+      compare_constants(*answers, sample, around, tallies.equal);
       const bool swept = sample.raw->swept != 0;
       if (!swept)
         for (auto reading = around.first_undecided; reading < around.after; ++reading)
-          compare_order(*answers, sample, reading, counters);
+          compare_order(*answers, sample, reading, tallies.order);
       // A record of a callback is made in the middle of what it is called for.
       if ((series->source == SourceId::kSockops && !swept) || around.first_undecided == 0) continue;
       const auto* before = answers->all[around.first_undecided - 1];
       // A swept one is of no single moment: nothing may have happened from before it to after it.
       if (swept && (around.after == answers->all.size() || !is_still(before, answers->all[around.after]))) continue;
-      if (is_still(sample.raw, before)) compare_still(*answers, sample.raw, before, false, still);
+      if (is_still(sample.raw, before)) compare_still(*answers, sample.raw, before, false, tallies.still);
     }
   }
   std::vector<Comparison> result;
-  for (auto* group : {&counters, &constants, &still})
-    if (group->comparison.compared > 0) result.push_back(group->done());
+  for (auto* tally : {&tallies.bracket, &tallies.order, &tallies.equal, &tallies.still})
+    for (auto& comparison : tally->done()) result.push_back(std::move(comparison));
   return result;
 }
 
-Comparison compare_twins(const std::vector<const Answers*>& all) {
-  Group group(SourceId::kGetsockopt, all.front()->end, "all", "twin");
+std::vector<Comparison> compare_twins(const std::vector<const Answers*>& all) {
+  Tally tally(SourceId::kGetsockopt, all.front()->end, "twin");
   for (const auto* answers : all)
     for (std::size_t i = 0; i < answers->all.size(); ++i)
       // iperf3's only thread is in the call.
       if (const auto* twin = answers->twins[i]; twin && is_still(twin, answers->all[i]))
-        compare_still(*answers, twin, answers->all[i], true, group);
-  return group.done();
+        compare_still(*answers, twin, answers->all[i], true, tally);
+  return tally.done();
 }
 
 }  // namespace validation

@@ -20,14 +20,14 @@ struct Answers {
   std::vector<std::size_t> at;               ///< the reading of each interval, its place in `all`
   std::optional<std::size_t> omitted;        ///< the reading after --omit's time, from which iperf3 counts anew
   std::vector<std::string> problems;         ///< where readings and intervals do not match, a sentence each
-
+  bool more_than_printed = false;            ///< the last reading was of an interval that iperf3 did not print
 };
 
 /// iperf 3.12 asks for each stream at each interval's end, of senders and receivers (src/iperf_api.c
 /// iperf_stats_callback()), and once more when --omit is over if any stream of its side sends (iperf_reset_stats()). An
 /// interval at the end without data and shorter than a tenth is not printed (iperf_print_intermediate()).
-/// `connects`: this end sent the stream's cookie. `side_sends`: a stream of this side sends.
-Answers find_answers(const SourceRecords& source, const Iperf3Stream& stream, bool connects, bool side_sends);
+/// `side_sends`: a stream of this side sends.
+Answers find_answers(const SourceRecords& source, const Endpoint& endpoint, bool side_sends);
 
 /// iperf3's figures of senders, interval by interval and at the end, against what it was answered: equal.
 std::vector<Comparison> compare_with_iperf3(const std::vector<const Answers*>& senders);
@@ -42,13 +42,14 @@ struct Bracketed {
   const Answers* answers;
 };
 
-/// Samples between answers. "counters": every counter lies between those of the answers before and after, and no
-/// snapshot is ahead in one and behind in another. "constants": what does not change within a connection is equal.
-/// "still": where a sample has the counters of an answer, so that no packet came or went, every other field is equal; those
-/// that the kernel reads without the socket's lock only if no ACK came in that jiffy.
+/// Samples between answers, each field for itself. "bracket": every counter lies between those of the answers before and
+/// after. "order": no snapshot is ahead in one counter and behind in another; both are blamed, or the one that is alone.
+/// "equal": what does not change within a connection. "still": where a sample has the counters of an answer, so that no
+/// packet came or went, every other field is equal; those that the kernel reads without the socket's lock only if no
+/// ACK came in that jiffy.
 std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all);
 
 /// The BPF side's own reading beside each answer: as for "still".
-Comparison compare_twins(const std::vector<const Answers*>& all);
+std::vector<Comparison> compare_twins(const std::vector<const Answers*>& all);
 
 }  // namespace validation

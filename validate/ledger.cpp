@@ -86,10 +86,10 @@ Start find_start(const std::vector<const Series*>& all) {
   return start;
 }
 
-Comparison compare_bytes(const std::vector<const Series*>& all, const FieldInfo& field, const Start& start) {
-  auto comparison = begin(all.front()->source, all.front()->end, field, "bracket");
+Comparison compare_bytes(const std::vector<Placed>& all, const FieldInfo& field) {
+  auto comparison = begin(all.front().series->source, all.front().series->end, field, "bracket");
   std::vector<double> widths;
-  for (const auto* series : all) {
+  for (const auto& [series, start] : all) {
     struct Bracket {
       std::size_t interval;
       Value least, most;
@@ -99,14 +99,15 @@ Comparison compare_bytes(const std::vector<const Series*>& all, const FieldInfo&
       Value least = -kUnbounded, most = kUnbounded;
       for (const auto& sample : series->samples) {
         if (!sample.ledger) continue;
-        if (sample.latest <= start.low + end_of(*series, i) - kIperf3Rounding) least = std::max(least, sample.least);
-        if (sample.earliest >= start.high + end_of(*series, i) + kIperf3Rounding) most = std::min(most, sample.most);
+        if (sample.latest <= start->low + end_of(*series, i) - kIperf3Rounding) least = std::max(least, sample.least);
+        if (sample.earliest >= start->high + end_of(*series, i) + kIperf3Rounding) most = std::min(most, sample.most);
       }
       if (least > -kUnbounded && most < kUnbounded) brackets.push_back({i, least, most});
     }
     for (std::size_t b = 0; b < brackets.size(); ++b) {
       const auto& bracket = brackets[b];
-      count(comparison, bracket.least, bracket.most, series->bytes[bracket.interval]);
+      count(comparison, bracket.least, bracket.most, series->bytes[bracket.interval],
+            describe(*series->stream, bracket.interval));
       widths.push_back(static_cast<double>(bracket.most - bracket.least));
       const auto other = series->bytes[brackets[shifted(b, brackets.size())].interval];
       comparison.control_agreed += outside(bracket.least, bracket.most, other) == 0;
@@ -124,6 +125,7 @@ Comparison compare_totals(const std::vector<const Series*>& all, const FieldInfo
   std::vector<double> widths;
   std::vector<std::pair<Value, Value>> windows;
   std::vector<Value> totals;
+  std::vector<const Iperf3Stream*> streams;
   for (const auto* series : all) {
     // A sweep that was under way may be stamped later.
     const auto close = std::find_if(series->samples.rbegin(), series->samples.rend(),
@@ -132,6 +134,7 @@ Comparison compare_totals(const std::vector<const Series*>& all, const FieldInfo
     const auto& last = *close;
     if (!last.ledger) continue;
     const auto* peer = other_end(*series->stream);
+    const auto known = totals.size();
     if (series->end == End::kSender) {
       if (!series->stream->sent_bytes) continue;
       windows.emplace_back(last.most, last.most);
@@ -145,9 +148,10 @@ Comparison compare_totals(const std::vector<const Series*>& all, const FieldInfo
                            std::max<Value>(static_cast<Value>(*sent) + 1, static_cast<Value>(*read)));
       totals.push_back(last.most);
     }
+    if (totals.size() > known) streams.push_back(series->stream);
   }
   for (std::size_t i = 0; i < totals.size(); ++i) {
-    count(comparison, windows[i].first, windows[i].second, totals[i]);
+    count(comparison, windows[i].first, windows[i].second, totals[i], "at the close of " + describe(*streams[i]));
     widths.push_back(static_cast<double>(windows[i].second - windows[i].first));
     if (totals.size() > 1) {
       const auto& control = windows[shifted(i, windows.size())];
@@ -168,6 +172,7 @@ Comparison compare_counter(const std::vector<const Series*>& all, const FieldInf
   for (const auto* series : all) {
     struct Bracket {
       Value low, high, value;
+      std::size_t interval;
     };
     std::vector<Bracket> brackets;
     Value sum = 0;
@@ -183,10 +188,11 @@ Comparison compare_counter(const std::vector<const Series*>& all, const FieldInf
         if (sample.most < series->bytes[i] && !sample.ended) low = std::max(low.value_or(value), value);
         if (sample.least > series->bytes[i] || sample.ended) high = std::min(high.value_or(value), value);
       }
-      if (low && high) brackets.push_back({*low, *high, sum});
+      if (low && high) brackets.push_back({*low, *high, sum, i});
     }
     for (std::size_t b = 0; b < brackets.size(); ++b) {
-      count(comparison, brackets[b].low, brackets[b].high, brackets[b].value);
+      count(comparison, brackets[b].low, brackets[b].high, brackets[b].value,
+            describe(*series->stream, brackets[b].interval));
       widths.push_back(static_cast<double>(brackets[b].high - brackets[b].low));
       const auto other = brackets[shifted(b, brackets.size())].value;
       comparison.control_agreed += outside(brackets[b].low, brackets[b].high, other) == 0;

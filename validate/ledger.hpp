@@ -25,8 +25,15 @@ struct Start {
 /// suits the most intervals is taken: what does not suit it then shows as a difference.
 Start find_start(const std::vector<const Series*>& all);
 
-/// Cumulative bytes at each interval end, against our counts just before and just after it by the clock.
-Comparison compare_bytes(const std::vector<const Series*>& all, const tcpinfo::FieldInfo& field, const Start& start);
+/// A series and when the clock of its result began.
+struct Placed {
+  const Series* series;
+  const Start* start;
+};
+
+/// Cumulative bytes at each interval end, against our counts just before and just after it by the clock. `all` holds one
+/// at least.
+Comparison compare_bytes(const std::vector<Placed>& all, const tcpinfo::FieldInfo& field);
 
 /// Totals of the run, against the connection's last record. `other_end`: the peer's view of a stream, or null.
 Comparison compare_totals(const std::vector<const Series*>& all, const tcpinfo::FieldInfo& field,

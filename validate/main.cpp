@@ -27,7 +27,9 @@ using validation::Scenario;
 enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNotPossible = 77 };
 
 struct CompareOptions {
-  fs::path iperf3, server, sockops, inet_diag, getsockopt, out;
+  std::vector<fs::path> iperf3, server;
+  fs::path sockops, inet_diag, iter, getsockopt, out;
+  bool verbose = false;
 };
 
 struct RunCommand {
@@ -72,17 +74,20 @@ void add_list(CLI::App& app, RunCommand& options) {
 
 void add_compare(CLI::App& app, CompareOptions& options) {
   auto* compare = app.add_subcommand("compare", "Compare what was recorded beside iperf3 with its result");
-  compare->add_option("--iperf3", options.iperf3, "What iperf3 -c HOST -J printed")->required();
-  compare->add_option("--iperf3-server", options.server, "What iperf3 -s -1 -J printed");
+  compare->add_option("--iperf3", options.iperf3, "What iperf3 -c HOST -J printed; again for each further run")
+      ->required();
+  compare->add_option("--iperf3-server", options.server, "What iperf3 -s -1 -J printed; again for each further run");
   compare->add_option("--sockops", options.sockops, "JSON lines of the sockops source");
   compare->add_option("--inet-diag", options.inet_diag, "JSON lines of the inet_diag source");
+  compare->add_option("--iter", options.iter, "JSON lines of the iter source");
   compare->add_option("--getsockopt", options.getsockopt,
                       "JSON lines of what iperf3 was answered; without them gauges and --omit are not compared");
   compare->add_option("--out", options.out, "Write the verdict to this file, as JSON");
+  compare->add_flag("--verbose", options.verbose, "Print every field, not only those that failed");
 }
 
-int finish(const validation::Verdict& verdict) {
-  fmt::print("{}", validation::to_table(verdict));
+int finish(const validation::Verdict& verdict, validation::Detail detail = validation::Detail::kSummary) {
+  fmt::print("{}", validation::to_table(verdict, detail));
   return verdict.passed() ? kOk : kFailed;
 }
 
@@ -189,20 +194,21 @@ int do_compare(const CompareOptions& options) {
   std::map<SourceId, std::vector<tcpinfo_record>> records;
   for (const auto& [source, file] :
        {std::pair(SourceId::kSockops, options.sockops), std::pair(SourceId::kInetDiag, options.inet_diag),
-        std::pair(SourceId::kGetsockopt, options.getsockopt)}) {
+        std::pair(SourceId::kIter, options.iter), std::pair(SourceId::kGetsockopt, options.getsockopt)}) {
     if (file.empty()) continue;
     records[source] = read_records(file);
     input.sources.push_back({source, records[source]});
   }
   if (input.sources.empty()) {
     fmt::print(stderr,
-               "tcpinfo-validate: nothing to compare with: give --sockops, --inet-diag or --getsockopt FILE, or all\n");
+               "tcpinfo-validate: nothing to compare with: give FILE to one of --sockops, --inet-diag, --iter, "
+               "--getsockopt, or to more\n");
     return kUsage;
   }
-  input.results.push_back(validation::read_iperf3(options.iperf3));
-  if (!options.server.empty()) input.results.push_back(validation::read_iperf3(options.server));
+  for (const auto* files : {&options.iperf3, &options.server})
+    for (const auto& file : *files) input.results.push_back(validation::read_iperf3(file));
   auto verdict = validation::compare(input);
-  verdict.title = options.iperf3.string();
+  verdict.title = options.iperf3.front().string();
   verdict.kernel = input.results.front().system;
   for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};
   if (!options.out.empty()) {
@@ -211,7 +217,7 @@ int do_compare(const CompareOptions& options) {
     file.flush();
     file.keep();
   }
-  return finish(verdict);
+  return finish(verdict, options.verbose ? validation::Detail::kFull : validation::Detail::kSummary);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "samples.hpp"
 
+#include <array>
 #include <iterator>
 #include <utility>
 
@@ -10,6 +11,7 @@ namespace validation {
 
 using tcpinfo::Field;
 using tcpinfo::FieldInfo;
+using tcpinfo::Kind;
 using tcpinfo::Record;
 using tcpinfo::Rule;
 using tcpinfo::SourceId;
@@ -67,14 +69,26 @@ std::string describe(const Iperf3Stream& stream) {
                      stream.peer_address, stream.peer_port);
 }
 
+std::string describe(const Iperf3Stream& stream, std::size_t interval) {
+  return fmt::format("in the interval that ends at {:.6f} s of {}",
+                     static_cast<double>(stream.intervals[interval].end_us) / 1e6, describe(stream));
+}
+
 std::string_view describe(End end) { return end == End::kSender ? "sender" : "receiver"; }
 
 std::string milliseconds(Time ns) { return fmt::format("{:.3f} ms", static_cast<double>(ns) / 1e6); }
 
-bool belongs(const Record& record, const Iperf3Stream& stream) {
+Value Endpoint::cookie_bytes() const noexcept { return connects == stream->sender ? kCookieBytes : 0; }
+
+bool has_ports(const Record& record, const Iperf3Stream& stream) {
   return record.local_port() == stream.local_port && record.peer_port() == stream.peer_port &&
          same_address(stream.local_address, record.raw().local_address) &&
          same_address(stream.peer_address, record.raw().peer_address);
+}
+
+bool belongs(const Record& record, const Endpoint& endpoint) {
+  return has_ports(record, *endpoint.stream) &&
+         (endpoint.cookies.empty() || endpoint.cookies.contains(record.raw().cookie));
 }
 
 // iperf3's count of the bytes that it wrote is what went out for the first time and what waits, without its cookie if
@@ -87,16 +101,16 @@ std::optional<Value> written_bytes(const Record& record, Value cookie_bytes) {
   return static_cast<Value>(*sent) - static_cast<Value>(*again) + static_cast<Value>(*waiting) - fin - cookie_bytes;
 }
 
-Series make_series(const SourceRecords& source, const Iperf3Stream& stream, bool connects) {
-  Series series{source.source, stream.sender ? End::kSender : End::kReceiver, &stream, 0, {}, {}};
-  // The side that connects sends the cookie.
-  const Value cookie_bytes = connects == stream.sender ? kCookieBytes : 0;
+Series make_series(const SourceRecords& source, const Endpoint& endpoint) {
+  const auto& stream = *endpoint.stream;
+  Series series{source.source, endpoint.end(), &stream, 0, {}, {}};
   for (const auto& raw : source.records) {
     const Record record(raw);
-    if (!belongs(record, stream) || !record.time_ns()) continue;
-    Sample sample{&raw, static_cast<Time>(raw.time_ns), static_cast<Time>(raw.time_ns)};
+    if (!belongs(record, endpoint) || !record.time_ns()) continue;
+    if (source.source == SourceId::kGetsockopt && raw.source != TCPINFO_SOURCE_GETSOCKOPT) continue;
+    Sample sample{&raw, time_of(&raw), time_of(&raw)};
     sample.ended = has_ended(record);
-    fill_ledger(sample, series.end, cookie_bytes);
+    fill_ledger(sample, series.end, endpoint.cookie_bytes());
     series.samples.push_back(sample);
   }
   std::stable_sort(series.samples.begin(), series.samples.end(),
@@ -104,9 +118,11 @@ Series make_series(const SourceRecords& source, const Iperf3Stream& stream, bool
   if (!series.samples.empty()) series.cookie = series.samples.back().raw->cookie;
   // The sweep stamps a reading before it reads, without the socket's lock and with interrupts on: anything may happen
   // in between, but it is done when the next one begins. inet_diag stamps after the kernel has read, and asks when it
-  // is done with the dump before.
+  // is done with the dump before; iperf3's answers are stamped so too, and its one thread asks one thing at a time. The
+  // callbacks of sockops and, from v5.15 on, iter/tcp (net/ipv4/tcp_ipv4.c bpf_iter_tcp_seq_show(): lock_sock()) stamp
+  // and read while the socket is locked: what others read with the lock is wholly before or wholly after.
   auto& samples = series.samples;
-  if (source.source == SourceId::kInetDiag) {
+  if (source.source == SourceId::kInetDiag || source.source == SourceId::kGetsockopt) {
     for (std::size_t i = 0; i < samples.size(); ++i) samples[i].earliest = i > 0 ? samples[i - 1].latest : -kUnbounded;
   } else {
     Time next = kUnbounded;
@@ -120,6 +136,37 @@ Series make_series(const SourceRecords& source, const Iperf3Stream& stream, bool
   for (const auto& interval : stream.intervals)
     series.bytes.push_back(total += static_cast<Value>(interval.value("bytes").value_or(0)));
   return series;
+}
+
+std::optional<Value> number(const tcpinfo_record* record, Field field) {
+  const auto value = Record(*record).number(field);
+  return value ? std::optional(static_cast<Value>(*value)) : std::nullopt;
+}
+
+bool is_moved_by_clock(Field field) {
+  constexpr std::array kFields{Field::last_data_sent, Field::last_data_recv, Field::last_ack_recv, Field::busy_time,
+                               Field::rwnd_limited,   Field::sndbuf_limited, Field::total_rto_time};
+  return std::find(kFields.begin(), kFields.end(), field) != kFields.end();
+}
+
+bool is_moved_by_application(Field field) {
+  constexpr std::array kFields{Field::notsent_bytes,     Field::rcv_space,       Field::rcv_ssthresh,
+                               Field::rcv_wnd,           Field::skmem_rmem_alloc, Field::skmem_rcvbuf,
+                               Field::skmem_wmem_queued, Field::skmem_fwd_alloc};
+  return std::find(kFields.begin(), kFields.end(), field) != kFields.end();
+}
+
+// The kernel takes back what it counted of a timeout's time when another timeout prolongs it.
+bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter && field.field != Field::total_rto_time; }
+
+bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
+  if (a->state != b->state) return false;
+  for (const auto& field : tcpinfo::fields()) {
+    if (field.kind != Kind::counter || is_moved_by_clock(field.field)) continue;
+    const auto one = number(a, field.field), other = number(b, field.field);
+    if (one && other && *one != *other) return false;
+  }
+  return true;
 }
 
 double median(std::vector<double> values) {
@@ -141,11 +188,72 @@ Comparison begin(SourceId source, End end, const FieldInfo& field, std::string m
   return comparison;
 }
 
-void count(Comparison& comparison, Value low, Value high, Value value) {
+void count(Comparison& comparison, Value low, Value high, Value value, const std::string& where) {
   const auto difference = outside(low, high, value);
   ++comparison.compared;
   comparison.agreed += difference == 0;
   comparison.largest_difference = std::max(comparison.largest_difference, static_cast<double>(difference));
+  if (difference == 0 || comparison.first.size()) return;
+  comparison.first = low == high ? fmt::format("{} and not {}, {}", value, low, where)
+                                 : fmt::format("{} and not in [{}, {}], {}", value, low, high, where);
+}
+
+Tally::Row& Tally::row(const FieldInfo& field) {
+  auto [at, is_new] = rows_.try_emplace(field.field);
+  auto& comparison = at->second.comparison;
+  if (is_new) {
+    comparison = begin(source_, end_, field, method_);
+    comparison.iperf3.clear();
+    comparison.rule = "none";
+    comparison.unit = name(field.unit);
+  }
+  return at->second;
+}
+
+bool Tally::count(const FieldInfo& field, Value low, Value high, std::optional<Value> value,
+                  const tcpinfo_record* record, const Iperf3Stream& stream) {
+  auto& [comparison, widths] = row(field);
+  if (low > -kUnbounded && high < kUnbounded) widths.push_back(static_cast<double>(high - low));
+  const auto difference = value ? outside(low, high, *value) : 0;
+  if (value && difference == 0) {
+    ++comparison.compared;
+    ++comparison.agreed;
+    return true;
+  }
+  const auto bound = [](Value limit) {
+    return limit <= -kUnbounded || limit >= kUnbounded ? std::string("any") : std::to_string(limit);
+  };
+  comparison.largest_difference = std::max(comparison.largest_difference, static_cast<double>(difference));
+  const auto ours = value ? std::to_string(*value) : "absent";
+  count(field, false,
+        low == high ? fmt::format("{} and not {}", ours, low)
+                    : fmt::format("{} and not in [{}, {}]", ours, bound(low), bound(high)),
+        record, stream);
+  return false;
+}
+
+void Tally::count(const FieldInfo& field, bool agrees, std::string_view what, const tcpinfo_record* record,
+                  const Iperf3Stream& stream) {
+  auto& comparison = row(field).comparison;
+  ++comparison.compared;
+  comparison.agreed += agrees;
+  if (!agrees && comparison.first.empty())
+    comparison.first = fmt::format("{}, at {} ns of {}", what, record->time_ns, describe(stream));
+}
+
+void Tally::control(const FieldInfo& field, bool agrees) { row(field).comparison.control_agreed += agrees; }
+
+std::vector<Comparison> Tally::done() {
+  std::vector<Comparison> result;
+  for (auto& [field, row] : rows_) {
+    auto& comparison = row.comparison;
+    if (comparison.compared == 0) continue;
+    comparison.median_window = median(std::move(row.widths));
+    comparison.passed = comparison.agreed == comparison.compared;
+    result.push_back(std::move(comparison));
+  }
+  rows_.clear();
+  return result;
 }
 
 }  // namespace validation

@@ -89,6 +89,7 @@ void visit_comparison(Visit&& visit, T& c) {
   visit("control_agreed", c.control_agreed);
   visit("passed", c.passed);
   visit("note", c.note);
+  visit("first", c.first);
 }
 
 }  // namespace
@@ -227,20 +228,60 @@ Verdict parse_verdict(std::string_view json, std::string_view name) {
 
 Verdict read_verdict(const std::filesystem::path& file) { return parse_verdict(read_text(file), file.string()); }
 
-std::string to_table(const Verdict& verdict) {
+namespace {
+
+void put_line(std::string& out, std::string_view field, const Comparison& c) {
+  fmt::format_to(std::back_inserter(out), "{:<10} {:<18} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<11} {:>8}  {}\n",
+                 c.source, field, c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed,
+                 c.largest_difference, c.median_window, c.unit.empty() || c.unit == "none" ? "-" : c.unit,
+                 c.has_control() ? std::to_string(c.control_agreed) : "-", c.passed ? "ok" : "FAILED");
+}
+
+/// All fields of one source, end and method.
+Comparison sum_of(const std::vector<const Comparison*>& all) {
+  Comparison sum;
+  sum.source = all.front()->source;
+  sum.method = all.front()->method;
+  sum.end = all.front()->end;
+  sum.passed = true;
+  for (const auto* c : all) {
+    sum.compared += c->compared;
+    sum.agreed += c->agreed;
+    sum.control_agreed += c->control_agreed;
+    sum.passed = sum.passed && c->passed;
+  }
+  return sum;
+}
+
+}  // namespace
+
+std::string to_table(const Verdict& verdict, Detail detail) {
   std::string out;
   const auto line = [&out]<class... T>(fmt::format_string<T...> text, T&&... arguments) {
     fmt::format_to(std::back_inserter(out), text, std::forward<T>(arguments)...);
     out += '\n';
   };
   line("{} ({})", verdict.title, verdict.iperf3_version);
-  line("{:<10} {:<14} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12} {:>12} {:<8} {:>8}", "source", "field", "iperf3", "end",
+  line("{:<10} {:<18} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12} {:>12} {:<11} {:>8}", "source", "field", "iperf3", "end",
        "method", "compared", "agreed", "largest diff", "window", "unit", "control");
   for (const auto& c : verdict.comparisons)
-    line("{:<10} {:<14} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<8} {:>8}  {}", c.source, c.field,
-         c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed, c.largest_difference,
-         c.median_window, c.unit == "none" ? "-" : c.unit, c.has_control() ? std::to_string(c.control_agreed) : "-",
-         c.passed ? "ok" : "FAILED");
+    if (!c.iperf3.empty()) put_line(out, c.field, c);
+  std::vector<std::vector<const Comparison*>> groups;
+  for (const auto& c : verdict.comparisons) {
+    if (!c.iperf3.empty()) continue;
+    const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& one) {
+      return one.front()->source == c.source && one.front()->end == c.end && one.front()->method == c.method;
+    });
+    if (group == groups.end())
+      groups.push_back({&c});
+    else
+      group->push_back(&c);
+  }
+  for (const auto& group : groups) {
+    if (detail == Detail::kSummary) put_line(out, fmt::format("{} field{}", group.size(), group.size() == 1 ? "" : "s"), sum_of(group));
+    for (const auto* c : group)
+      if (detail == Detail::kFull || !c->passed) put_line(out, c->field, *c);
+  }
   for (const auto& alignment : verdict.alignments)
     line("start of the {}'s clock by {}: known to {:.3f} ms from {} intervals", alignment.file, alignment.source,
          static_cast<double>(alignment.uncertainty_ns) / 1e6, alignment.intervals);
@@ -249,6 +290,7 @@ std::string to_table(const Verdict& verdict) {
     for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
     line("records of {}: {}", source, text);
   }
+  for (const auto& quirk : verdict.quirks) line("iperf3: {}", quirk);
   for (const auto& remark : verdict.remarks) line("remark: {}", remark);
   for (const auto& failure : verdict.failures) line("failure: {}", failure);
   line("{}", verdict.passed() ? "PASSED" : "FAILED");

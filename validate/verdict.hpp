@@ -49,15 +49,17 @@ struct LinkReport {
   WayReport there, back;                              ///< from iperf3's client to its server, and back
 };
 
-/// One field of one source beside iperf3's, beside what iperf3 was answered, or beside what the path is known to do.
+/// One field of one source beside iperf3's, what iperf3 was answered, other sources, or what the path is known to do.
 struct Comparison {
   std::string source;  ///< "sockops", "inet_diag", "iter" or "getsockopt"
   std::string field;   ///< of the field table
-  std::string iperf3;  ///< iperf3's name for it; empty: compared with what iperf3 was answered (source getsockopt)
+  std::string iperf3;  ///< iperf3's name for it; empty: compared with other readings, not with iperf3's figures
   std::string rule;    ///< how iperf3's figure follows: of the field table, or total, max, min, mean of a run
-  /// None knows a tolerance. "exact", "equal": equal. "bracket": between the readings before and after. "still": where
-  /// no packet came or went between a sample and an answer, every other field is equal. "twin": the same of the BPF
-  /// side's own reading at the moment of an answer. The rules and their reasons stand in ledger.hpp and answers.hpp.
+  /// None knows a tolerance. "exact", "equal": equal. "bracket": between the readings before and after. "order": not
+  /// ahead of an answer where another counter is behind it. "still": equal, where no packet came or went between a
+  /// sample and an answer. "twin": the same of the BPF side's own reading at the moment of an answer. "others",
+  /// "alike": as two other sources read it. "path": as the path does it. The rules and their reasons stand in
+  /// ledger.hpp, answers.hpp, others.hpp and path_truth.hpp.
   std::string method;
   std::string end;   ///< "sender" or "receiver": whose socket was read
   std::string unit;  ///< of the differences
@@ -66,10 +68,11 @@ struct Comparison {
   double median_window = 0;          ///< how sharp the comparison was: the width of the bracket
   std::uint64_t control_agreed = 0;  ///< has_control(): would agree with readings shifted by half the run
   bool passed = false;
-  std::string note;
+  std::string note;   ///< what was compared, where it goes without saying
+  std::string first;  ///< the first value that disagreed: what it was, what it had to be, and where; else empty
 
   /// Where all have to be equal, whatever the moment, a shifted one tells nothing.
-  bool has_control() const noexcept { return method == "exact" || method == "bracket"; }
+  bool has_control() const noexcept { return method == "exact" || method == "bracket" || method == "others"; }
 };
 
 /// What came out of a run. As JSON, in a file verdict.json, it is an object with the members
@@ -105,7 +108,11 @@ std::string to_json(const Verdict& verdict);
 Verdict read_verdict(const std::filesystem::path& file);
 Verdict parse_verdict(std::string_view json, std::string_view name);
 
-/// For a terminal: a line a comparison, the failures, and the verdict in the last line.
-std::string to_table(const Verdict& verdict);
+enum class Detail { kSummary, kFull };
+
+/// For a terminal: a line for each figure of iperf3; of comparisons with other readings a line for each source, end and
+/// method, with its fields that failed below it, or with kFull all of its fields; then the failures, and the verdict in
+/// the last line.
+std::string to_table(const Verdict& verdict, Detail detail = Detail::kSummary);
 
 }  // namespace validation
