@@ -75,10 +75,8 @@ class Comparer {
       gather();
       identify();
       align();
-      for (const bool server : {false, true}) {
-        compare_answers(server);
-        for (const auto& source : input_.sources) compare_ledger(source.source, server);
-      }
+      compare_answers();
+      for (const auto& source : input_.sources) compare_ledger(source.source);
       compare_sources();
     }
     conclude();
@@ -98,7 +96,6 @@ class Comparer {
   void fail(std::string text) { verdict_.failures.push_back(std::move(text)); }
   /// A failure of the byte ledger: where a field of the ledger is wrong, that one is to be named first.
   void fail_ledger(std::string text) { ledger_failures_.push_back(std::move(text)); }
-  bool is_server(std::size_t side) const { return sides_[side].result->is_server; }
 
   // A later run may use the ports of an earlier one again. The sockets with these ports, in the order in which they
   // were first seen by any source, are those of the runs, in the order of iperf3's start: it listens on one port, and
@@ -262,12 +259,11 @@ class Comparer {
     return result;
   }
 
-  // Of all clients, or of all servers.
-  std::vector<const Series*> select_all(SourceId source, bool server, End end) const {
+  // Of all sides.
+  std::vector<const Series*> select(SourceId source, End end) const {
     std::vector<const Series*> result;
     for (const auto& entry : entries_)
-      if (is_server(entry.side) == server && entry.series.source == source && entry.series.end == end)
-        result.push_back(&entry.series);
+      if (entry.series.source == source && entry.series.end == end) result.push_back(&entry.series);
     return result;
   }
 
@@ -368,32 +364,23 @@ class Comparer {
     std::move(comparisons.begin(), comparisons.end(), std::back_inserter(verdict_.comparisons));
   }
 
-  std::string_view side_name(bool server) const { return server ? "server" : "client"; }
-
-  void compare_answers(bool server) {
+  void compare_answers() {
     const bool given = std::any_of(input_.sources.begin(), input_.sources.end(),
                                    [](const SourceRecords& source) { return source.source == SourceId::kGetsockopt; });
+    if (!given) return;
     std::map<End, std::vector<const Answers*>> by_end;
-    bool has_senders = false;
-    for (std::size_t side = 0; side < sides_.size(); ++side) {
-      if (is_server(side) != server) continue;
-      has_senders = has_senders || sends(*sides_[side].result);
-      for (const auto end : {End::kSender, End::kReceiver})
-        for (const auto* answers : answers_of(side, end)) by_end[end].push_back(answers);
-    }
-    if (given && has_senders) {
-      auto comparisons = compare_with_iperf3(by_end[End::kSender]);
-      if (comparisons.empty())
-        fail(fmt::format("getsockopt: none of the figures of the {}'s result was compared", side_name(server)));
-      append(std::move(comparisons));
-    }
+    for (const auto& entry : answers_) by_end[entry.answers.end].push_back(&entry.answers);
+    append(compare_with_iperf3(by_end[End::kSender]));
+    for (std::size_t side = 0; side < sides_.size(); ++side)
+      if (sends(*sides_[side].result) && answers_of(side, End::kSender).empty())
+        fail(fmt::format("getsockopt: none of the figures of the {}'s result was compared", sides_[side].name));
     for (const auto end : {End::kSender, End::kReceiver}) {
       if (by_end[end].empty()) continue;
       append(compare_twins(by_end[end]));
       for (const auto& source : input_.sources) {
         if (source.source == SourceId::kGetsockopt) continue;
         std::vector<Bracketed> bracketed;
-        for (const auto* series : select_all(source.source, server, end))
+        for (const auto* series : select(source.source, end))
           for (const auto* answers : by_end[end])
             if (answers->stream == series->stream) bracketed.push_back({series, answers});
         if (bracketed.empty()) continue;
@@ -407,11 +394,11 @@ class Comparer {
   }
 
   // By the bytes alone. They count from --omit's end, which only what iperf3 was answered shows.
-  void compare_ledger(SourceId source, bool server) {
+  void compare_ledger(SourceId source) {
     if (source == SourceId::kGetsockopt) return;
     const auto without_omitted = [&](End end) {
       std::vector<const Series*> result;
-      for (const auto* series : select_all(source, server, end))
+      for (const auto* series : select(source, end))
         if (!has_omitted(*sides_[side_of(*series)].result)) result.push_back(series);
       return result;
     };
@@ -461,16 +448,14 @@ class Comparer {
 
   // Each source with the others.
   void compare_sources() {
-    for (const bool server : {false, true})
-      for (const auto end : {End::kSender, End::kReceiver}) {
-        std::map<const Iperf3Stream*, Seen> streams;
-        for (const auto& entry : entries_)
-          if (is_server(entry.side) == server && entry.series.end == end)
-            streams[entry.series.stream].push_back(&entry.series);
-        std::vector<Seen> all;
-        for (auto& [stream, seen] : streams) all.push_back(std::move(seen));
-        for (const auto& source : input_.sources) append(compare_with_others(source.source, end, all));
-      }
+    for (const auto end : {End::kSender, End::kReceiver}) {
+      std::map<const Iperf3Stream*, Seen> streams;
+      for (const auto& entry : entries_)
+        if (entry.series.end == end) streams[entry.series.stream].push_back(&entry.series);
+      std::vector<Seen> all;
+      for (auto& [stream, seen] : streams) all.push_back(std::move(seen));
+      for (const auto& source : input_.sources) append(compare_with_others(source.source, end, all));
+    }
   }
 
   // A quantity that iperf3 gives and that could not be compared is no success.

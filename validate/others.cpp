@@ -159,8 +159,10 @@ class OneEnd {
         if (std::find(sources.begin(), sources.end(), one->raw->source) == sources.end())
           sources.push_back(one->raw->source);
       }
-      if (!alike_all || sources.size() < 2 || !tcpinfo::gives(own_->source, field.field)) continue;
-      alike.count(field, values.front(), values.front(), number(sample.raw, field.field), sample.raw, *own_->stream);
+      // Netlink, and iperf3's short tcp_info, do not say all that the others do.
+      const auto ours = number(sample.raw, field.field);
+      if (!alike_all || sources.size() < 2 || !ours) continue;
+      alike.count(field, values.front(), values.front(), ours, sample.raw, *own_->stream);
     }
   }
 

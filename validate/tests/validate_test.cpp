@@ -210,9 +210,10 @@ TEST_F(Validate, PausesGiveStillSocketsOmittedTimeIsCountedFrom) {
 TEST_F(Validate, BothWaysBothSidesAreExact) {
   EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--scenario", "bidirectional", "--set", "iperf3.parallel=1"}), 0) << printed() << complaint();
   const auto v = verdict();
-  EXPECT_EQ(std::count_if(v.comparisons.begin(), v.comparisons.end(),
-                          [](const auto& c) { return c.field == "rtt" && c.iperf3 == "rtt"; }),
-            2);
+  const auto rtt = std::find_if(v.comparisons.begin(), v.comparisons.end(),
+                                [](const auto& c) { return c.field == "rtt" && c.iperf3 == "rtt"; });
+  ASSERT_NE(rtt, v.comparisons.end());
+  EXPECT_GE(rtt->compared, 2u * 8);
 }
 
 TEST_F(Validate, InterruptStillWritesWhatWasGathered) {
