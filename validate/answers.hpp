@@ -15,6 +15,7 @@ struct Answers {
   const Iperf3Stream* stream;
   End end;
   Value cookie_bytes = 0;
+  bool threaded = false;                     ///< of Iperf3Result
   std::vector<const tcpinfo_record*> all;    ///< every reading
   std::vector<const tcpinfo_record*> twins;  ///< of `all`, what the BPF side read at that moment, or null
   std::vector<std::size_t> at;               ///< the reading of each interval, its place in `all`

@@ -61,7 +61,7 @@ class Comparer {
       std::string name = result.is_server ? "server" : "client";
       if (counts[result.is_server] > 1) name += fmt::format(" {}", ++numbers[result.is_server]);
       Side side{std::move(name), &result, {}};
-      for (const auto& stream : result.streams) side.endpoints.push_back({&stream, !result.is_server, {}});
+      for (const auto& stream : result.streams) side.endpoints.push_back({&stream, !result.is_server, result.threaded, {}});
       sides_.push_back(std::move(side));
     }
   }
@@ -238,7 +238,7 @@ class Comparer {
     reversed.peer_address = stream.local_address;
     reversed.local_port = stream.peer_port;
     reversed.peer_port = stream.local_port;
-    Endpoint other{&reversed, !endpoint.connects, {}};
+    Endpoint other{&reversed, !endpoint.connects, false, {}};
     for (const auto& side : sides_)
       for (const auto& one : side.endpoints)
         if (const auto* peer = other_end(stream); peer == one.stream) other.cookies = one.cookies;
@@ -437,8 +437,9 @@ class Comparer {
   /// Whether an interval ends between others: at the last end, and in short runs there is no other, all is sent, and no
   /// later sample has more bytes.
   static bool is_long(const std::vector<const Series*>& all) {
-    return std::any_of(all.begin(), all.end(),
-                       [](const Series* series) { return series->stream->intervals.size() > 2; });
+    return std::any_of(all.begin(), all.end(), [](const Series* series) {
+      return series->stream->intervals.size() > 2 && !series->threaded;
+    });
   }
 
   bool ended_well(const std::vector<const Series*>& all) const {

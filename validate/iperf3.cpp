@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <utility>
 
@@ -40,9 +41,19 @@ std::string text(const Value& object, const char* name) {
   return value && value->IsString() ? std::string(value->GetString(), value->GetStringLength()) : std::string();
 }
 
+/// iperf3 keeps all numbers as double; what is large it prints as such, with an exponent from 10^15 on.
+std::optional<std::uint64_t> whole_number(const Value& value) {
+  constexpr double kExact = 9007199254740992;  // 2^53: doubles above it leave out whole numbers
+  if (value.IsUint64()) return value.GetUint64();
+  if (!value.IsDouble()) return std::nullopt;
+  const double number = value.GetDouble();
+  if (number < 0 || number > kExact || number != std::floor(number)) return std::nullopt;
+  return static_cast<std::uint64_t>(number);
+}
+
 std::optional<std::uint64_t> number(const Value& object, const char* name) {
   const auto* value = member(object, name);
-  return value && value->IsUint64() ? std::optional(value->GetUint64()) : std::nullopt;
+  return value ? whole_number(*value) : std::nullopt;
 }
 
 bool flag(const Value& object, const char* name) {
@@ -56,10 +67,52 @@ void each(const Value* array, Function function) {
   for (const auto& element : array->GetArray()) function(element);
 }
 
+constexpr std::string_view kSpace = " \t\r\n";
+
+/// The events that iperf3 --json-stream (from 3.17 on) prints, one a line, as the one object that -J prints.
+/// Nothing where the text is none of it.
+std::optional<rapidjson::Document> parse_events(std::string_view text, std::string_view name) {
+  rapidjson::Document whole(rapidjson::kObjectType);
+  auto& allocator = whole.GetAllocator();
+  Value intervals(rapidjson::kArrayType);
+  std::size_t line_number = 0;
+  bool ended = false;
+  while (!text.empty()) {
+    const auto newline = text.find('\n');
+    const auto line = text.substr(0, newline);
+    text.remove_prefix(newline == std::string_view::npos ? text.size() : newline + 1);
+    ++line_number;
+    if (line.find_first_not_of(kSpace) == std::string_view::npos) continue;
+    rapidjson::Document event(&allocator);
+    event.Parse(line.data(), line.size());
+    const auto* kind = event.HasParseError() ? nullptr : member(event, "event");
+    auto* data = kind ? const_cast<Value*>(member(event, "data")) : nullptr;
+    if (!kind || !kind->IsString() || !data) {
+      if (line_number == 1) return std::nullopt;
+      if (text.empty() && event.HasParseError())
+        refuse(name, fmt::format("line {} is cut off: iperf3 was killed or the disk is full; run it again", line_number));
+      refuse(name, fmt::format("line {} is no event of iperf3 --json-stream: it needs \"event\" and \"data\"", line_number));
+    }
+    const std::string_view what(kind->GetString(), kind->GetStringLength());
+    if (ended || (what == "start" && whole.HasMember("start")))
+      refuse(name, fmt::format("line {} begins another run; give each run a file of its own", line_number));
+    if (what == "interval")
+      intervals.PushBack(*data, allocator);
+    else
+      whole.AddMember(Value(*kind, allocator), *data, allocator);
+    ended = what == "end";
+  }
+  if (!ended && !whole.HasMember("error"))
+    refuse(name, fmt::format("it is cut off after line {}: it has no event \"end\"; run iperf3 again", line_number));
+  whole.AddMember("intervals", intervals, allocator);
+  if (!ended) whole.AddMember("end", Value(rapidjson::kObjectType), allocator);
+  return whole;
+}
+
 rapidjson::Document parse(std::string_view json, std::string_view name) {
-  constexpr std::string_view kSpace = " \t\r\n";
   if (json.find_first_not_of(kSpace) == std::string_view::npos)
     refuse(name, "it is empty: iperf3 ended before it wrote");
+  if (auto events = parse_events(json, name)) return std::move(*events);
   rapidjson::Document document;
   document.Parse(json.data(), json.size());
   if (!document.HasParseError()) return document;
@@ -80,8 +133,16 @@ rapidjson::Document parse(std::string_view json, std::string_view name) {
 std::map<std::string, std::uint64_t, std::less<>> numbers(const Value& object) {
   std::map<std::string, std::uint64_t, std::less<>> result;
   for (const auto& [key, value] : object.GetObject())
-    if (value.IsUint64()) result.emplace(std::string(key.GetString(), key.GetStringLength()), value.GetUint64());
+    if (const auto whole = whole_number(value))
+      result.emplace(std::string(key.GetString(), key.GetStringLength()), *whole);
   return result;
+}
+
+/// "iperf 3.16" and later, "iperf 3.17.1+": the third number and what follows do not matter.
+bool is_threaded(std::string_view version) {
+  int major = 0, minor = 0;
+  return std::sscanf(std::string(version).c_str(), "iperf %d.%d", &major, &minor) == 2 &&
+         std::pair(major, minor) >= std::pair(3, 16);
 }
 
 Iperf3Stream read_connection(const Value& connected) {
@@ -105,6 +166,12 @@ Iperf3Interval read_interval(const Value& object) {
   return interval;
 }
 
+/// Whether this side sends, by the end of the run: "sender" of older versions tells it, up to 3.6 there is none, and no
+/// run of both directions.
+bool sends(const Value& end_of_sender, const Iperf3Result& result) {
+  return member(end_of_sender, "sender") ? flag(end_of_sender, "sender") : result.reverse == result.is_server;
+}
+
 }  // namespace
 
 std::optional<std::uint64_t> Iperf3Interval::value(std::string_view name) const {
@@ -126,6 +193,7 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
 
   result.is_server = member(*start, "accepted_connection") != nullptr;
   result.version = text(*start, "version");
+  result.threaded = is_threaded(result.version);
   result.system = text(*start, "system_info");
   result.congestion_control = text(*end, "sender_tcp_congestion");
   if (const auto* stamp = member(*start, "timestamp"))
@@ -134,7 +202,7 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
     const auto protocol = text(*test, "protocol");
     if (protocol != "TCP") refuse(name, "it is a run over " + protocol + "; only TCP can be compared");
     result.reverse = number(*test, "reverse").value_or(0) != 0;
-  }
+      }
   each(member(*start, "connected"),
        [&](const Value& connected) { result.streams.push_back(read_connection(connected)); });
   if (result.streams.empty() && failed == FailedRuns::kRefuse) refuse(name, "no stream was connected; run it again");
@@ -152,8 +220,10 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
       auto read = read_interval(object);
       // A server whose client was interrupted prints its last interval again.
       if (!stream->intervals.empty() && stream->intervals.back().end_us == read.end_us &&
-          stream->intervals.back().omitted == read.omitted)
+          stream->intervals.back().omitted == read.omitted) {
+        result.repeated_intervals = true;
         return;
+      }
       stream->intervals.push_back(std::move(read));
       stream->sender = stream->intervals.back().sender;
     });
@@ -163,6 +233,8 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
     if (auto* stream = sender ? stream_of(*sender) : nullptr) {
       stream->sent_bytes = number(*sender, "bytes");
       stream->totals = numbers(*sender);
+      // Of a run that was too short for an interval nothing else tells it.
+      if (stream->intervals.empty()) stream->sender = sends(*sender, result);
       if (receiver) stream->received_bytes = number(*receiver, "bytes");
     }
   });

@@ -45,12 +45,18 @@ struct Iperf3Result {
   std::int64_t start_s = 0;        ///< since 1970
   bool is_server = false;          ///< printed by the server
   bool reverse = false;            ///< the server sends
+  /// From iperf 3.16 on each stream has a thread of its own, which goes on while another one reads its count, then its
+  /// tcp_info, and then begins the count anew (src/iperf_api.c iperf_stats_callback()). What it writes (reads) meanwhile
+  /// is in no interval: the sum of the intervals is at most what the socket had. The totals of the end have all.
+  bool threaded = false;
+  bool repeated_intervals = false;  ///< the file has the last interval twice, here it is once
   std::vector<Iperf3Stream> streams;
 };
 
 enum class FailedRuns { kRefuse, kAccept };
 
-/// Understands what `iperf3 -J` printed, client or server. Throws tcpinfo::Error (Errc::kMalformed), with `name` and
+/// Understands what `iperf3 -J` and, from 3.17 on, `iperf3 --json-stream` printed, client or server; members that a
+/// version does not print are absent. Throws tcpinfo::Error (Errc::kMalformed), with `name` and
 /// one sentence: empty or cut off, not JSON, more than one run, no iperf3 result, not TCP, or, with kRefuse, a run that
 /// failed, with iperf3's own words. kAccept gives what there is of a failed run.
 Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRuns failed = FailedRuns::kRefuse);

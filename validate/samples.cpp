@@ -103,7 +103,7 @@ std::optional<Value> written_bytes(const Record& record, Value cookie_bytes) {
 
 Series make_series(const SourceRecords& source, const Endpoint& endpoint) {
   const auto& stream = *endpoint.stream;
-  Series series{source.source, endpoint.end(), &stream, 0, {}, {}};
+  Series series{.source = source.source, .end = endpoint.end(), .stream = &stream, .samples = {}, .bytes = {}};
   for (const auto& raw : source.records) {
     const Record record(raw);
     if (!belongs(record, endpoint) || !record.time_ns()) continue;
@@ -132,6 +132,7 @@ Series make_series(const SourceRecords& source, const Endpoint& endpoint) {
       next = sample->earliest;
     }
   }
+  series.threaded = endpoint.threaded;
   Value total = 0;
   for (const auto& interval : stream.intervals)
     series.bytes.push_back(total += static_cast<Value>(interval.value("bytes").value_or(0)));

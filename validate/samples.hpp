@@ -54,12 +54,14 @@ struct Series {
   std::uint64_t cookie = 0;
   std::vector<Sample> samples;  ///< by time
   std::vector<Value> bytes;     ///< iperf3's count at each interval end
+  bool threaded = false;        ///< `bytes` are at most what the socket had
 };
 
 /// One end of a stream: addresses, ports, and where a later run used the same again, the sockets that are its own.
 struct Endpoint {
   const Iperf3Stream* stream;
   bool connects = false;           ///< this end sent the stream's cookie
+  bool threaded = false;           ///< of Iperf3Result
   std::set<std::uint64_t> cookies; ///< empty: all with these addresses and ports
 
   End end() const noexcept { return stream->sender ? End::kSender : End::kReceiver; }
