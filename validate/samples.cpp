@@ -157,8 +157,7 @@ bool is_moved_by_application(Field field) {
   return std::find(kFields.begin(), kFields.end(), field) != kFields.end();
 }
 
-// The kernel takes back what it counted of a timeout's time when another timeout prolongs it.
-bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter && field.field != Field::total_rto_time; }
+bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter; }
 
 bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
   if (a->state != b->state) return false;
