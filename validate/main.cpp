@@ -161,6 +161,7 @@ int do_run(RunCommand& options) {
     if (!options.duration.empty()) command += " --duration " + shell_word(options.duration);
     suite.commands.push_back(std::move(command));
   }
+  validation::check_machine();
   const auto result = validation::run_suite(suite);
   if (result.runs.size() == 1) {
     const auto& run = result.runs.front();

@@ -85,17 +85,6 @@ bool iperf3_has(const std::string& option) {
 }
 
 void check_possible(const Scenario& scenario) {
-  if (::geteuid() != 0) throw NotPossible("needs root, to make network namespaces and attach eBPF: run it with sudo");
-  if (!in_path("iperf3")) throw NotPossible("iperf3 is not installed: apt-get install iperf3");
-  for (const char* program : {"ip", "tc"})
-    if (!in_path(program)) throw NotPossible(fmt::format("{} is not installed: apt-get install iproute2", program));
-  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0)
-    throw NotPossible("the kernel offers no BTF (/sys/kernel/btf/vmlinux): use one with CONFIG_DEBUG_INFO_BTF=y");
-  try {
-    tcpinfo::cgroup2_mount();
-  } catch (const tcpinfo::Error& error) {
-    throw NotPossible(error.what());
-  }
   if (scenario.mptcp && !iperf3_has("--mptcp"))
     throw NotPossible("this iperf3 has no option --mptcp: use a newer one, which has it in iperf3 --help");
   // Asked for, the kernel loads the module; asking needs a socket, and a wrong name is the user's mistake.
@@ -677,7 +666,22 @@ class Run {
 
 }  // namespace
 
+void check_machine() {
+  if (::geteuid() != 0) throw NotPossible("needs root, to make network namespaces and attach eBPF: run it with sudo");
+  if (!in_path("iperf3")) throw NotPossible("iperf3 is not installed: apt-get install iperf3");
+  for (const char* program : {"ip", "tc"})
+    if (!in_path(program)) throw NotPossible(fmt::format("{} is not installed: apt-get install iproute2", program));
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0)
+    throw NotPossible("the kernel offers no BTF (/sys/kernel/btf/vmlinux): use one with CONFIG_DEBUG_INFO_BTF=y");
+  try {
+    tcpinfo::cgroup2_mount();
+  } catch (const tcpinfo::Error& error) {
+    throw NotPossible(error.what());
+  }
+}
+
 RunOutcome run(const Scenario& scenario, const RunOptions& options) {
+  check_machine();
   check_possible(scenario);
   return Run(scenario, options)();
 }

@@ -27,6 +27,9 @@ class NotPossible : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Throws NotPossible if no scenario can run: root, iperf3, iproute2, BTF or cgroup v2 is missing.
+void check_machine();
+
 struct RunOutcome {
   Verdict verdict;
   bool interrupted = false;

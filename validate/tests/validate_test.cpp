@@ -159,7 +159,7 @@ TEST_F(Validate, Ipv4) {
 
   const auto again = directory / "again.json";
   EXPECT_EQ(run({"compare", "--iperf3", results() / "iperf3.json", "--iperf3-server", results() / "iperf3-server.json", "--sockops",
-                 results() / "sockops.jsonl", "--inet-diag", results() / "inet_diag.jsonl", "--getsockopt",
+                 results() / "sockops.jsonl", "--inet-diag", results() / "inet_diag.jsonl", "--iter", results() / "iter.jsonl", "--getsockopt",
                  results() / "getsockopt.jsonl", "--out", again}),
             0);
   const auto w = validation::read_verdict(again);
@@ -231,6 +231,114 @@ TEST_F(Validate, InterruptStillWritesWhatWasGathered) {
   EXPECT_GT(tcpinfo::read_json_lines(results() / "sockops.jsonl").size(), 50u);
 }
 
+TEST_F(Validate, SeveralScenariosSeveralTimesSeveralAtOnce) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "1s", "--scenario", "bulk-ipv4", "--scenario", "loss-1percent",
+                 "--repeat", "2", "--jobs", "2", "--seed", "5"}),
+            0)
+      << printed() << complaint();
+  const auto suite = validation::read_suite(out / "suite.json");
+  std::vector<std::string> names;
+  for (const auto& one : suite.runs) {
+    names.push_back(one.name);
+    EXPECT_EQ(one.outcome, "passed") << one.reason;
+    EXPECT_GT(one.compared, 1000u);
+    const auto v = validation::read_verdict(out / one.directory / "verdict.json");
+    EXPECT_EQ(v.scenario, one.scenario);
+    std::uint64_t compared = 0;
+    for (const auto& comparison : v.comparisons) compared += comparison.compared;
+    EXPECT_EQ(one.compared, compared);
+  }
+  EXPECT_THAT(names, testing::ElementsAre("bulk-ipv4", "bulk-ipv4.2", "loss-1percent", "loss-1percent.2"));
+  EXPECT_THAT(suite.runs[3].command, HasSubstr("--scenario loss-1percent --duration 1s"));
+  EXPECT_THAT(suite.runs[3].command, HasSubstr("--seed 6"));
+  EXPECT_THAT(contents(out / "junit.xml"), HasSubstr("tests=\"4\" failures=\"0\""));
+  EXPECT_THAT(printed(), HasSubstr("PASSED: 4 passed;"));
+
+  // What a run leaves makes the same run again.
+  const auto file = out / "loss-1percent" / "scenario.toml";
+  const auto before = contents(file);
+  EXPECT_EQ(run({"run", "--out", directory / "again", "--scenario", file}), 0) << printed() << complaint();
+  EXPECT_EQ(contents(directory / "again" / "scenario" / "scenario.toml"), before);
+}
+
+TEST_F(Validate, AnInterruptedSuiteIsResumed) {
+  const std::vector<std::string> arguments{"run",        "--out",     out,          "--duration",       "1s",
+                                           "--scenario", "bulk-ipv4", "--scenario", "application-limited"};
+  auto process = start(arguments);
+  const auto ended = [&](std::size_t i) {
+    try {
+      const auto suite = validation::read_suite(out / "suite.json");
+      return suite.runs.at(i).outcome;
+    } catch (const std::exception&) {
+      return std::string();
+    }
+  };
+  for (int i = 0; i < 2000 && ended(0) != "passed"; ++i) std::this_thread::sleep_for(10ms);
+  process.signal(SIGINT);
+  const auto status = process.wait(10s);
+  ASSERT_TRUE(status && WIFEXITED(*status));
+  EXPECT_EQ(WEXITSTATUS(*status), 1);
+  // The first by its name, as the scenarios are sorted.
+  ASSERT_EQ(validation::read_suite(out / "suite.json").runs.at(0).name, "application-limited");
+  ASSERT_NE(ended(1), "passed");
+  const auto written = fs::last_write_time(out / "application-limited" / "verdict.json");
+
+  auto again = arguments;
+  again.emplace_back("--resume");
+  EXPECT_EQ(run(again), 0) << printed() << complaint();
+  EXPECT_THAT(complaint(), HasSubstr("1 of 2 runs"));
+  EXPECT_EQ(ended(0), "passed");
+  EXPECT_EQ(ended(1), "passed");
+  EXPECT_EQ(fs::last_write_time(out / "application-limited" / "verdict.json"), written);
+}
+
+TEST_F(Validate, AKilledIperf3IsBlamedAndNoField) {
+  auto process = start({"run", "--out", out, "--duration", "60s"});
+  for (int i = 0; i < 1000 && complaint().find(" s of 60 s") == std::string::npos; ++i)
+    std::this_thread::sleep_for(10ms);
+  int killed = 0;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    if (contents(entry.path() / "environ").find(mark) == std::string::npos) continue;
+    const auto command = contents(entry.path() / "cmdline");
+    if (!command.starts_with("iperf3") || command.find("-c") == std::string::npos) continue;
+    kill(std::stoi(entry.path().filename()), SIGKILL);
+    ++killed;
+  }
+  ASSERT_EQ(killed, 1);
+  const auto status = process.wait(30s);
+  ASSERT_TRUE(status && WIFEXITED(*status));
+  EXPECT_EQ(WEXITSTATUS(*status), 1);
+  const auto v = verdict();
+  EXPECT_THAT(v.failures, Contains(HasSubstr("iperf3's client was killed by signal 9")));
+  for (const auto& failure : v.failures) EXPECT_THAT(failure, testing::Not(HasSubstr("disagree")));
+  for (const auto& comparison : v.comparisons) EXPECT_TRUE(comparison.passed) << comparison.field;
+  EXPECT_GT(tcpinfo::read_json_lines(results() / "sockops.jsonl").size(), 10u) << "the evidence stays";
+  EXPECT_THAT(printed() + complaint(), HasSubstr("killed"));
+}
+
+TEST_F(Validate, KeepsTheNamespacesUntilTold) {
+  auto process = start({"run", "--out", out, "--duration", "1s", "--keep"});
+  for (int i = 0; i < 2000 && complaint().find("Everything is kept") == std::string::npos; ++i)
+    std::this_thread::sleep_for(10ms);
+  const auto text = complaint();
+  const auto at = text.find("tcpinfo-client-");
+  ASSERT_NE(at, std::string::npos) << text;
+  const auto netns = text.substr(at, text.find(',', at) - at);
+  EXPECT_TRUE(fs::exists(fs::path("/run/netns") / netns)) << netns;
+  EXPECT_NO_THROW(lab::run_command({"ip", "-n", netns, "link", "show", "veth0"}));
+  process.signal(SIGTERM);
+  ASSERT_TRUE(process.wait(10s));
+  EXPECT_FALSE(fs::exists(fs::path("/run/netns") / netns));
+  EXPECT_TRUE(verdict().passed());
+}
+
+TEST_F(Validate, AMachineTooSlowForTheRateIsNoWrongField) {
+  if (std::thread::hardware_concurrency() > 4) GTEST_SKIP() << "on more than 4 processors all of them are not busy";
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--set", "link.rate=100Gbit/s", "--set", "link.delay=100us"}), 0)
+      << printed() << complaint();
+  EXPECT_THAT(verdict().remarks, Contains(HasSubstr("the machine was too slow for 100000 Mbit/s"))) << printed();
+}
+
 TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
   fs::create_directory(out);
   ASSERT_EQ(mount("tmpfs", out.c_str(), "tmpfs", 0, "size=64k"), 0);
@@ -238,17 +346,19 @@ TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
   EXPECT_THAT(complaint(), HasSubstr("No space left on device"));
   const auto text = complaint();
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
-  EXPECT_TRUE(fs::is_empty(out));
+  EXPECT_FALSE(fs::exists(out / "bulk-ipv4")) << "half a result is none";
 }
 
 TEST_F(Validate, SaysWhatIsMissing) {
   EXPECT_EQ(run({"run", "--out", out}, {"PATH=/nonexistent"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("apt-get install iperf3"));
-  EXPECT_EQ(run({"run", "--out", out, "--set", "iperf3.congestion=nonesuch"}), 77);
-  EXPECT_THAT(complaint(), HasSubstr("nonesuch"));
   EXPECT_EQ(run({"run", "--out", out}, {"setpriv", "--reuid", "65534", "--clear-groups"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("root"));
   EXPECT_FALSE(fs::exists(out));
+  EXPECT_EQ(run({"run", "--out", out, "--set", "iperf3.congestion=nonesuch"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("nonesuch"));
+  EXPECT_EQ(run({"run", "--out", out, "--set", "sysctl.client.net.ipv4.tcp_nonesuch=1"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("no sysctl net.ipv4.tcp_nonesuch"));
 }
 
 TEST_F(Validate, WrongUsageIsTwo) {
