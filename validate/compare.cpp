@@ -13,6 +13,8 @@
 #include "answers.hpp"
 #include "ledger.hpp"
 #include "others.hpp"
+#include "path_truth.hpp"
+#include "quirks.hpp"
 
 namespace validation {
 namespace {
@@ -21,13 +23,6 @@ using tcpinfo::Field;
 using tcpinfo::FieldInfo;
 using tcpinfo::Rule;
 using tcpinfo::SourceId;
-
-/// A result, and the sockets of its streams.
-struct Side {
-  std::string name;  // "client", "server"; where there are several "client 2"
-  const Iperf3Result* result;
-  std::vector<Endpoint> endpoints;
-};
 
 bool sends(const Iperf3Result& result) {
   return std::any_of(result.streams.begin(), result.streams.end(),
@@ -60,7 +55,7 @@ class Comparer {
     for (const auto& result : input.results) {
       std::string name = result.is_server ? "server" : "client";
       if (counts[result.is_server] > 1) name += fmt::format(" {}", ++numbers[result.is_server]);
-      Side side{std::move(name), &result, {}};
+      Run side{std::move(name), &result, {}};
       for (const auto& stream : result.streams) side.endpoints.push_back({&stream, !result.is_server, result.threaded, {}});
       sides_.push_back(std::move(side));
     }
@@ -78,6 +73,10 @@ class Comparer {
       compare_answers();
       for (const auto& source : input_.sources) compare_ledger(source.source);
       compare_sources();
+      compare_path();
+      std::vector<const Answers*> answers;
+      for (const auto& entry : answers_) answers.push_back(&entry.answers);
+      verdict_.quirks = find_quirks(sides_, input_.sources, answers, !verdict_.alignments.empty());
     }
     conclude();
     return std::move(verdict_);
@@ -217,7 +216,7 @@ class Comparer {
 
   // By the clients' results where there are any.
   void identify() {
-    const bool clients = std::any_of(sides_.begin(), sides_.end(), [](const Side& side) { return !side.result->is_server; });
+    const bool clients = std::any_of(sides_.begin(), sides_.end(), [](const Run& side) { return !side.result->is_server; });
     for (const auto& side : sides_) {
       if (clients && side.result->is_server) continue;
       for (const auto& endpoint : side.endpoints) verdict_.streams.push_back(identity_of(endpoint));
@@ -459,6 +458,23 @@ class Comparer {
     }
   }
 
+  void compare_path() {
+    verdict_.link = input_.link;
+    std::vector<OnPath> all;
+    for (const auto& entry : entries_)
+      all.push_back({&entry.series, !sides_[entry.side].result->is_server});
+    std::string client;
+    for (const auto& side : sides_)
+      for (const auto& stream : side.result->streams)
+        client = side.result->is_server ? stream.peer_address : stream.local_address;
+    std::span<const tcpinfo_record> sockops;
+    for (const auto& source : input_.sources)
+      if (source.source == SourceId::kSockops) sockops = source.records;
+    auto truth = compare_with_path(input_.link, all, client, sockops);
+    append(std::move(truth.comparisons));
+    std::move(truth.remarks.begin(), truth.remarks.end(), std::back_inserter(verdict_.remarks));
+  }
+
   // A quantity that iperf3 gives and that could not be compared is no success.
   void add(Comparison comparison, bool expected) {
     if (comparison.compared > 0)
@@ -521,12 +537,13 @@ class Comparer {
   static std::string reference_of(const Comparison& c) {
     if (!c.iperf3.empty()) return "iperf3's " + c.iperf3;
     if (c.method == "others" || c.method == "alike") return "what two other sources read";
+    if (c.method == "path") return "what the path does";
     if (c.method == "twin") return "what the BPF side read beside it";
     return std::string(kAnswers);
   }
 
   const Input& input_;
-  std::vector<Side> sides_;
+  std::vector<Run> sides_;
   std::vector<Entry> entries_;
   std::vector<AnswersEntry> answers_;
   std::vector<Aligned> starts_;

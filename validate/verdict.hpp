@@ -93,7 +93,8 @@ struct Verdict {
   std::string scenario;             ///< its name; empty: of other people's files
   LinkReport link;
   std::vector<std::string> quirks;   ///< iperf3's own, that were met and handled, a sentence each
-  std::vector<std::string> remarks;  ///< what this machine could not do as asked; no failure of a field
+  /// Figures that nothing certain bounds, what was left out and why, what this machine could not do as asked.
+  std::vector<std::string> remarks;
   std::vector<Alignment> alignments;  ///< the first one is "alignment"
   std::vector<StreamIdentity> streams;
   std::vector<Comparison> comparisons;
