@@ -19,11 +19,6 @@ namespace {
 /// Whether every packet waits for the delay that was asked, and none leaves early.
 bool delays_exactly(const LinkReport& link) { return link.engine == "emulator" || link.engine == "netem"; }
 
-/// What the path counted, where it counts each packet.
-std::optional<Value> counted(const LinkReport& link, const std::uint64_t& count) {
-  return link.engine == "emulator" ? std::optional(static_cast<Value>(count)) : std::nullopt;
-}
-
 // A reordered packet is one that does not wait.
 Value least_delay(const WayReport& way) { return way.reordering > 0 ? 0 : static_cast<Value>(way.delay_us); }
 
@@ -126,9 +121,9 @@ void compare_losses(const LinkReport& link, const std::string& client_address,
   for (const bool is_there : {true, false}) {
     const auto& way = is_there ? link.there : link.back;
     const auto sums = sum_of(is_there ? there : back);
-    const auto lost = counted(link, way.data_lost), marked = counted(link, way.marked);
     const auto* name = is_there ? "there" : "back";
-    if (sums.connections == 0 || !lost || !marked) continue;
+    if (sums.connections == 0 || !way.data_lost || !way.marked) continue;
+    const auto lost = static_cast<Value>(*way.data_lost);
     const auto add = [&](Field field, Value low, Value high, Value value, std::string note) {
       auto comparison = begin(SourceId::kSockops, End::kSender, tcpinfo::info(field), "path");
       comparison.iperf3.clear();
@@ -139,15 +134,15 @@ void compare_losses(const LinkReport& link, const std::string& client_address,
       truth.comparisons.push_back(std::move(comparison));
     };
     if (sums.acknowledged)
-      add(Field::total_retrans, *lost - sums.merged, kUnbounded, sums.retransmitted,
+      add(Field::total_retrans, lost - sums.merged, kUnbounded, sums.retransmitted,
           fmt::format("way {}: at least the {} segments with data that were lost, but {} that may have been put together; "
                       "{} more were sent again, of which the receivers reported {}",
-                      name, *lost, sums.merged, sums.retransmitted - *lost, sums.spurious));
+                      name, lost, sums.merged, sums.retransmitted - lost, sums.spurious));
     else
       truth.remarks.push_back(fmt::format(
           "total_retrans was not compared with what the way {} lost: not every connection was acknowledged to its end",
           name));
-    if (*marked == 0)
+    if (*way.marked == 0)
       add(Field::delivered_ce, 0, 0, sums.echoed ? number(sums.echoed, Field::delivered_ce).value_or(0) : 0,
           fmt::format("way {}: nothing was marked", name));
   }
@@ -180,7 +175,7 @@ PathTruth compare_with_path(const LinkReport& link, const std::vector<OnPath>& a
     compare_round_trips(link, all, truth);
   else if (link.there.delay_us + link.back.delay_us > 0)
     truth.remarks.push_back(fmt::format("round trips were not compared with the path: its engine is {}", link.engine));
-  if (link.engine == "emulator")
+  if (link.there.data_lost && link.back.data_lost)
     compare_losses(link, client_address, sockops, truth);
   else
     truth.remarks.push_back(
