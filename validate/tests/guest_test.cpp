@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What this repository's development kernel has not and Debian's kernels have: congestion controls as modules, and a path
-// that loses, duplicates, reorders and marks packets (netem). utils/kernel-matrix runs these in guests.
+// that loses, duplicates, reorders and marks packets (netem); and a clock that only we look at. utils/kernel-matrix runs
+// these in guests.
 #include <linux/inet_diag.h>
 #include <poll.h>
 
@@ -9,11 +10,15 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -353,6 +358,34 @@ TEST_F(Guest, LossDuplicationAndReorderingAreCountedAlikeByAllSources) {
               {Field::total_retrans, Field::bytes_retrans, Field::dsack_dups, Field::reord_seen, Field::rcv_ooopack,
                Field::lost, Field::retrans, Field::sacked, Field::unacked, Field::retransmits, Field::backoff,
                Field::ca_state, Field::notsent_bytes, Field::snd_ssthresh});
+}
+
+TEST(GuestClock, AStepOfTheClockDuringARunChangesNoVerdict) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (!std::getenv("TCPINFO_GUEST")) GTEST_SKIP() << "needs a machine of its own (TCPINFO_GUEST): the clock is everybody's";
+  if (lab::Process({.command = {"iperf3", "--version"}}).wait(10s) != 0) GTEST_SKIP() << "needs iperf3";
+  char name[] = "/tmp/guest-test-XXXXXX";
+  const std::filesystem::path directory = mkdtemp(name);
+  {
+    lab::Process run({.command = {TCPINFO_VALIDATE, "run", "--out", directory / "out", "--duration", "4s", "--set",
+                                  "link.rate=20Mbit/s"},
+                      .stdout_file = directory / "stdout",
+                      .stderr_file = directory / "stderr"});
+    for (int i = 0; i < 1000 && !std::filesystem::exists(directory / "out/bulk-ipv4/sockops.jsonl"); ++i)
+      std::this_thread::sleep_for(10ms);
+    for (const int seconds : {3600, -7200}) {
+      std::this_thread::sleep_for(1s);
+      timespec now{};
+      ASSERT_EQ(clock_gettime(CLOCK_REALTIME, &now), 0);
+      now.tv_sec += seconds;
+      ASSERT_EQ(clock_settime(CLOCK_REALTIME, &now), 0);
+    }
+    const auto status = run.wait(60s);
+    std::stringstream said;
+    said << std::ifstream(directory / "stdout").rdbuf() << std::ifstream(directory / "stderr").rdbuf();
+    EXPECT_EQ(status, 0) << said.str();
+  }
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace
