@@ -2,6 +2,7 @@
 #include "lab/emulator.hpp"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -227,7 +228,8 @@ void Emulator::run(const std::stop_token& stop) {
   // By default timers come up to 50 us late.
   ::prctl(PR_SET_TIMERSLACK, 1);
   // On a busy machine a packet should not wait for others' time slices; without the privilege it does.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), -20);
+  const sched_param first{.sched_priority = 1};
+  if (::sched_setscheduler(0, SCHED_RR, &first) != 0) ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), -20);
   const int ends[2]{devices_[0].get(), devices_[1].get()};
   while (!stop.stop_requested()) {
     std::optional<Clock::time_point> due;
