@@ -18,6 +18,7 @@
 #include "run.hpp"
 #include "run_suite.hpp"
 #include "scenario.hpp"
+#include "study.hpp"
 
 namespace {
 
@@ -66,6 +67,14 @@ void add_run(CLI::App& app, RunCommand& options) {
   run->add_flag("--keep", suite.keep, "Wait after each run, with its network namespaces and path still there");
 }
 
+void add_study(CLI::App& app, RunCommand& options) {
+  auto* study = app.add_subcommand("study", "Watch one flow at many intervals at once: what does each miss?");
+  study->add_option("--out", options.suite.out, "Directory for study.json")->required();
+  study->add_option("--set", options.settings, "iperf3.congestion and link.*, as for scenarios; may be repeated")
+      ->type_name("KEY=VALUE");
+  study->add_option("--duration", options.duration, "How long the flow lasts [10s]")->type_name("TIME");
+}
+
 void add_list(CLI::App& app, RunCommand& options) {
   auto* list = app.add_subcommand("list", "Name the scenarios and what they do");
   add_choice(*list, options);
@@ -96,10 +105,15 @@ fs::path scenario_directory() {
   return fs::canonical("/proc/self/exe").parent_path().parent_path() / "share/tcpinfo/scenarios";
 }
 
-std::vector<Scenario> find_scenarios(const RunCommand& options) {
+std::vector<validation::Setting> settings_of(const RunCommand& options) {
   std::vector<validation::Setting> settings;
   for (const auto& text : options.settings) settings.push_back(validation::parse_setting(text));
   if (!options.duration.empty()) settings.push_back({"iperf3.duration", options.duration});
+  return settings;
+}
+
+std::vector<Scenario> find_scenarios(const RunCommand& options) {
+  const auto settings = settings_of(options);
   std::vector<fs::path> files;
   std::vector<std::string> globs;
   for (const auto& argument : options.scenarios)
@@ -182,6 +196,28 @@ int do_run(RunCommand& options) {
   return possible ? kFailed : kNotPossible;
 }
 
+int do_study(const RunCommand& options) {
+  validation::check_machine();
+  validation::StudyOptions study;
+  Scenario scenario;
+  scenario.link = study.link;
+  scenario.duration = study.duration;
+  scenario.congestion = study.congestion;
+  validation::apply(settings_of(options), scenario);
+  study.link = scenario.link;
+  study.duration = scenario.duration;
+  study.congestion = scenario.congestion;
+  std::error_code error;
+  fs::create_directories(options.suite.out, error);
+  validation::OutputFile file(options.suite.out / "study.json");
+  const auto result = validation::run_study(study);
+  file.write_line(validation::to_json(result));
+  file.flush();
+  file.keep();
+  fmt::print("{}{}\n", validation::to_table(result), file.path().string());
+  return kOk;
+}
+
 std::vector<tcpinfo_record> read_records(const fs::path& file) {
   bool truncated = false;
   auto records = tcpinfo::read_json_lines(file, &truncated);
@@ -234,12 +270,14 @@ int main(int argc, char** argv) {
       "  tcpinfo-validate run --out results --scenario 'loss-*' --set iperf3.congestion=reno --repeat 5\n"
       "  tcpinfo-validate run --out results --scenario mine.toml --duration 20s\n"
       "  tcpinfo-validate run --out results --all --resume                   what was interrupted or failed\n"
+      "  tcpinfo-validate study --out results/study --set link.loss=1%\n"
       "  tcpinfo-validate compare --iperf3 iperf3.json --sockops sockops.jsonl\n"
       "Exit codes: 0 all agrees, 1 it does not or an error, 2 wrong usage, 77 not possible on this machine.");
   RunCommand run_command;
   CompareOptions compare_options;
   add_list(app, run_command);
   add_run(app, run_command);
+  add_study(app, run_command);
   add_compare(app, compare_options);
   for (int i = 0; i < argc; ++i) run_command.suite.command += (i ? " " : "") + shell_word(argv[i]);
   try {
@@ -249,6 +287,7 @@ int main(int argc, char** argv) {
   }
   try {
     if (app.got_subcommand("list")) return do_list(run_command);
+    if (app.got_subcommand("study")) return do_study(run_command);
     return app.got_subcommand("run") ? do_run(run_command) : do_compare(compare_options);
   } catch (const validation::NotPossible& error) {
     fmt::print(stderr, "tcpinfo-validate: {}\n", error.what());

@@ -352,8 +352,7 @@ class File {
     }
     if (scenario.description.empty())
       refuse(where({}) + ": no description", "begin it with description = \"what the scenario is for\"");
-    for (const auto& setting : settings_)
-      set(scenario, setting.key, setting.value, fmt::format("--set {}={}", setting.key, setting.value));
+    apply(settings_, scenario);
     std::vector<Scenario> all{scenario};
     for (const auto& variation : variations_) all = multiply(all, variation);
     for (const auto& one : all) check(one, path_.string());
@@ -442,6 +441,11 @@ Setting parse_setting(std::string_view text) {
   if (equals == std::string_view::npos || equals == 0)
     refuse(fmt::format("--set {}", text), "expected KEY=VALUE, as link.delay=20ms; tcpinfo-validate list --keys names the keys");
   return {std::string(text.substr(0, equals)), std::string(text.substr(equals + 1))};
+}
+
+void apply(const std::vector<Setting>& settings, Scenario& scenario) {
+  for (const auto& setting : settings)
+    set(scenario, setting.key, setting.value, fmt::format("--set {}={}", setting.key, setting.value));
 }
 
 std::vector<Scenario> parse_scenarios(std::string_view toml, const fs::path& file, const std::vector<Setting>& settings) {

@@ -60,6 +60,9 @@ struct Setting {
 /// Throws tcpinfo::Error (Errc::kInvalidOption) unless there is a '='.
 Setting parse_setting(std::string_view text);
 
+/// Throws tcpinfo::Error that names the setting and what was expected.
+void apply(const std::vector<Setting>& settings, Scenario& scenario);
+
 /// The scenarios of a TOML file: one, or one for each value that its table [vary] names. A setting takes the place of
 /// what the file says, and of its [vary]. Throws tcpinfo::Error with file, line, and what was expected.
 std::vector<Scenario> read_scenarios(const std::filesystem::path& file, const std::vector<Setting>& settings = {});
