@@ -233,6 +233,57 @@ void compare_still(const Answers& answers, const tcpinfo_record* sample, const t
 
 }  // namespace
 
+namespace {
+
+/// The time between one interval's end and the one before it, in us. Where --omit is over iperf3 counts from 0 again.
+Value length(const std::vector<Iperf3Interval>& intervals, std::size_t i) {
+  const bool first = i == 0 || intervals[i].omitted != intervals[i - 1].omitted;
+  return intervals[i].end_us - (first ? 0 : intervals[i - 1].end_us);
+}
+
+/// Finds the reading of each interval.
+void match(Answers& answers) {
+  const auto& stream = *answers.stream;
+  const auto& intervals = stream.intervals;
+  std::vector<double> lengths;
+  for (std::size_t i = 0; i < intervals.size(); ++i) lengths.push_back(static_cast<double>(length(intervals, i)));
+  // In us; of iperf3's own interval.
+  const auto a_tenth = static_cast<Value>(median(lengths) / 10);
+  const auto written = [&](std::size_t reading) {
+    return written_bytes(Record(*answers.all[reading]), answers.cookie_bytes);
+  };
+  // Of no interval: iperf3 was late, and read again at once.
+  const auto is_short = [&](std::size_t reading) {
+    if (reading == 0 || time_of(answers.all[reading]) - time_of(answers.all[reading - 1]) >= a_tenth * 1000) return false;
+    return answers.end == End::kReceiver || written(reading) == written(reading - 1);
+  };
+  const auto expected = intervals.size() + (answers.omitted ? 1 : 0);
+  std::size_t reading = 0;
+  for (std::size_t i = 0; i < intervals.size(); ++i) {
+    if (answers.omitted == reading) ++reading;
+    while (answers.all.size() - std::min(reading, answers.all.size()) > intervals.size() - i && is_short(reading) &&
+           length(intervals, i) >= a_tenth) {
+      answers.more_than_printed = true;
+      ++reading;
+    }
+    answers.at.push_back(reading++);
+  }
+  if (!answers.at.empty() && reading + 1 == answers.all.size()) {
+    // Read once more at the end. A receiver's record does not tell what iperf3 read of it.
+    answers.more_than_printed = true;
+    if (answers.end == End::kSender && written(reading) != written(reading - 1))
+      answers.problems.push_back(
+          fmt::format("iperf3 printed no interval for the last answer of {}, though {} bytes were written before it",
+                      describe(stream), written(reading).value_or(0) - written(reading - 1).value_or(0)));
+  } else if (reading != answers.all.size()) {
+    answers.at.clear();
+    answers.problems.push_back(fmt::format("iperf3 was answered {} times of {}, and its {} intervals make {}",
+                                           answers.all.size(), describe(stream), intervals.size(), expected));
+  }
+}
+
+}  // namespace
+
 Answers find_answers(const SourceRecords& source, const Endpoint& endpoint, bool side_sends) {
   const auto& stream = *endpoint.stream;
   Answers answers;
@@ -263,23 +314,7 @@ Answers find_answers(const SourceRecords& source, const Endpoint& endpoint, bool
       std::find_if(intervals.begin(), intervals.end(), [](const Iperf3Interval& i) { return !i.omitted; }) -
       intervals.begin());
   if (omitted > 0 && side_sends && omitted < answers.all.size()) answers.omitted = omitted;
-  const auto expected = intervals.size() + (answers.omitted ? 1 : 0);
-  if (answers.all.size() == expected + 1 && expected > 0 && answers.end == End::kSender) {
-    answers.more_than_printed = true;
-    const auto last = written_bytes(Record(*answers.all[expected]), 0);
-    const auto before = written_bytes(Record(*answers.all[expected - 1]), 0);
-    if (last != before)
-      answers.problems.push_back(
-          fmt::format("iperf3 printed no interval for the last answer of {}, though {} bytes were "
-                      "written before it",
-                      describe(stream), last.value_or(0) - before.value_or(0)));
-  } else if (answers.all.size() != expected && answers.all.size() != expected + 1) {
-    answers.problems.push_back(fmt::format("iperf3 was answered {} times of {}, and its {} intervals make {}",
-                                           answers.all.size(), describe(stream), intervals.size(), expected));
-    return answers;
-  }
-  for (std::size_t i = 0; i < intervals.size(); ++i)
-    answers.at.push_back(i + (answers.omitted && i >= omitted ? 1 : 0));
+  match(answers);
   return answers;
 }
 

@@ -21,12 +21,13 @@ struct Answers {
   std::vector<std::size_t> at;               ///< the reading of each interval, its place in `all`
   std::optional<std::size_t> omitted;        ///< the reading after --omit's time, from which iperf3 counts anew
   std::vector<std::string> problems;         ///< where readings and intervals do not match, a sentence each
-  bool more_than_printed = false;            ///< the last reading was of an interval that iperf3 did not print
+  bool more_than_printed = false;            ///< a reading was of an interval that iperf3 did not print
 };
 
 /// iperf 3.12 asks for each stream at each interval's end, of senders and receivers (src/iperf_api.c
 /// iperf_stats_callback()), and once more when --omit is over if any stream of its side sends (iperf_reset_stats()). An
-/// interval at the end without data and shorter than a tenth is not printed (iperf_print_intermediate()).
+/// interval without data and shorter than a tenth, at the end or after a late one, is not printed
+/// (iperf_print_intermediate()).
 /// `side_sends`: a stream of this side sends.
 Answers find_answers(const SourceRecords& source, const Endpoint& endpoint, bool side_sends);
 

@@ -115,8 +115,8 @@ class Finder {
       after_omit += answers->omitted.has_value();
     }
     if (unprinted > 0)
-      say("the last interval of {} stream{} was read and not printed, as it was short and without data: it counts for "
-          "the figures of the end",
+      say("an interval of {} stream{} was read and not printed, as it was short and without data: it counts for the "
+          "figures of the end",
           unprinted, unprinted == 1 ? "" : "s");
     if (after_omit > 0)
       say("tcp_info of {} stream{} was read once more when --omit was over: iperf3 counts from that reading",

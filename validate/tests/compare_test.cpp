@@ -268,6 +268,32 @@ TEST_F(Ledger, AgreesWithItself) {
   EXPECT_EQ(totals->compared, 1u);
 }
 
+// A timer that is late is followed at once by the next one: iperf3 reads twice and prints one interval.
+TEST_F(Compare, AReadingRightAfterALateOneIsOfNoInterval) {
+  auto doubled = answers;
+  for (const auto& answer : answers)
+    if (const auto us = static_cast<std::int64_t>((answer.time_ns - kStartNs) / 1000);
+        us >= Scenario::end_of(7, 0) && us < Scenario::end_of(7, 0) + kServerLaterUs + 1000) {
+      doubled.push_back(answer);
+      doubled.back().time_ns += 50'000;
+    }
+  ASSERT_EQ(doubled.size(), answers.size() + 4) << "an answer and its twin of each end";
+  answers = doubled;
+  const auto v = verdict();
+  // The reading counts for the mean, which this iperf3 has not heard of.
+  for (const auto& failure : v.failures) EXPECT_THAT(failure, HasSubstr("mean_rtt"));
+  EXPECT_THAT(v.quirks, testing::Contains(HasSubstr("read and not printed")));
+  std::uint64_t exact = 0;
+  for (const auto& comparison : v.comparisons)
+    if (comparison.field == "rtt" && comparison.iperf3 == "rtt") exact = comparison.agreed;
+  EXPECT_EQ(exact, static_cast<std::uint64_t>(kIntervals));
+
+  // Where something was written before it, it is an answer too many.
+  for (auto& answer : answers)
+    if (&answer >= &answers[answers.size() - 4] && answer.bytes_sent > 0) answer.bytes_sent += 1448;
+  EXPECT_THAT(verdict().failures, testing::Contains(HasSubstr("iperf3 printed no interval")));
+}
+
 TEST_F(Compare, AgreesWithItself) {
   const auto v = verdict();
   EXPECT_THAT(v.failures, IsEmpty());
