@@ -119,15 +119,16 @@ struct Get {
 std::string interval_text(const Sampler& sampler) {
   if (sampler.mode == "state") return "transitions";
   if (sampler.interval_ns == 0) return "every RTT";
-  return sampler.interval_ns % 1'000'000'000 == 0 ? fmt::format("{} s", sampler.interval_ns / 1'000'000'000)
-                                                  : fmt::format("{:g} ms", static_cast<double>(sampler.interval_ns) / 1e6);
+  return sampler.interval_ns % 1'000'000'000 == 0
+             ? fmt::format("{} s", sampler.interval_ns / 1'000'000'000)
+             : fmt::format("{:g} ms", static_cast<double>(sampler.interval_ns) / 1e6);
 }
 
 }  // namespace
 
 std::vector<std::uint64_t> burst_totals(const std::vector<Reading>& readings, std::uint64_t cookie) {
-  // When each total was seen first. Clocks of different sources differ by the time that their reading takes, but a total
-  // only grows: one that was seen was reached when a greater one was.
+  // When each total was seen first. Clocks of different sources differ by the time that their reading takes, but a
+  // total only grows: one that was seen was reached when a greater one was.
   struct First {
     std::uint64_t time_ns, rtt_us;
   };
@@ -140,7 +141,8 @@ std::vector<std::uint64_t> burst_totals(const std::vector<Reading>& readings, st
   }
   if (firsts.size() < 2) return {};
   auto earliest = firsts.rbegin()->second.time_ns;
-  for (auto& [total, first] : firsts | std::views::reverse) first.time_ns = earliest = std::min(earliest, first.time_ns);
+  for (auto& [total, first] : firsts | std::views::reverse)
+    first.time_ns = earliest = std::min(earliest, first.time_ns);
   std::vector<std::uint64_t> totals;
   for (auto one = firsts.begin(); one != firsts.end(); ++one) {
     const auto next = std::next(one);

@@ -44,7 +44,7 @@ struct Reading {
 struct Seen {
   std::uint64_t records = 0;       ///< of all flows
   std::uint64_t bulk_records = 0;  ///< of the long flow
-  std::uint64_t nothing_new = 0;   ///< no segment was sent or received since the flow's record before, and no transition
+  std::uint64_t nothing_new = 0;  ///< no segment was sent or received since the flow's record before, and no transition
   /// Of the long flow; absent if no record had it. The window is in segments, the round trip smoothed.
   std::optional<std::uint64_t> rtt_least_us = {}, rtt_greatest_us = {}, cwnd_least = {}, cwnd_greatest = {};
   /// Bursts of retransmissions of the long flow that are told apart from the ones before and after: there is a record
@@ -91,7 +91,7 @@ struct StudyResult {
 
 /// What is common to all samplers of a study.
 struct Flows {
-  std::uint64_t bulk = 0;           ///< cookie
+  std::uint64_t bulk = 0;          ///< cookie
   std::set<std::uint64_t> shorts;  ///< cookies
   std::uint64_t short_flow_bytes = 0;
 };

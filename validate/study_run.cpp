@@ -113,9 +113,8 @@ class Traffic {
     // What waits in the socket would delay the end.
     const int waiting = 65536;
     socklen_t length = sizeof(cookie);
-    if (socket.get() < 0 ||
-        ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, options_.congestion.data(),
-                     static_cast<socklen_t>(options_.congestion.size())) != 0)
+    if (socket.get() < 0 || ::setsockopt(socket.get(), IPPROTO_TCP, TCP_CONGESTION, options_.congestion.data(),
+                                         static_cast<socklen_t>(options_.congestion.size())) != 0)
       fail("use congestion control " + options_.congestion,
            "choose one of /proc/sys/net/ipv4/tcp_available_congestion_control");
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &send, sizeof(send)) != 0 ||
@@ -325,8 +324,8 @@ class Study {
       if (w.queue_bytes > 0) words.push_back(fmt::format("queue {:g} kB", static_cast<double>(w.queue_bytes) / 1000));
       return words.empty() ? std::string("unlimited") : fmt::format("{}", fmt::join(words, ", "));
     };
-    result.path = fmt::format("{}: there {}; back {}", name(path_.engine()), way(options_.link.there),
-                              way(options_.link.back));
+    result.path =
+        fmt::format("{}: there {}; back {}", name(path_.engine()), way(options_.link.there), way(options_.link.back));
     result.congestion = options_.congestion;
     result.short_flows = flows_.shorts.size();
     std::vector<Reading> all;

@@ -30,8 +30,7 @@ using validation::Sampler;
 using validation::Seen;
 using validation::StudyResult;
 
-// Okabe and Ito's palette: told apart by colour-blind readers, and in grey by their lightness.
-constexpr std::string_view kBlue = "#0072B2", kOrange = "#E69F00", kGrey = "#6b6b6b", kGrid = "#e3e3e3";
+constexpr std::string_view kGrey = "#6b6b6b", kGrid = "#e3e3e3";
 
 // In points of 1/72 inch.
 constexpr double kWidth = 241, kHeight = 290;
@@ -56,13 +55,13 @@ Panel range_panel(std::string title, const StudyResult& result, Extreme least, E
   const auto width = [=](const Seen& seen) {
     return seen.*least && seen.*greatest ? static_cast<double>(*(seen.*greatest) - *(seen.*least)) : 0;
   };
-  return {std::move(title), [=, whole = width(result.reference)](const Seen& seen) { return percent(width(seen), whole); }};
+  return {std::move(title),
+          [=, whole = width(result.reference)](const Seen& seen) { return percent(width(seen), whole); }};
 }
 
-Panel count_panel(std::string title, std::uint64_t Seen::* count, std::uint64_t whole) {
-  return {std::move(title), [=](const Seen& seen) {
-            return percent(static_cast<double>(seen.*count), static_cast<double>(whole));
-          }};
+Panel count_panel(std::string title, std::uint64_t Seen::*count, std::uint64_t whole) {
+  return {std::move(title),
+          [=](const Seen& seen) { return percent(static_cast<double>(seen.*count), static_cast<double>(whole)); }};
 }
 
 std::array<Panel, kRows * kColumns> panels(const StudyResult& result) {
@@ -91,7 +90,8 @@ struct Style {
   std::function<bool(const Sampler&)> has;
 };
 
-// The mark of what is drawn first is larger, so that both show where they agree.
+// Okabe and Ito's blue and orange: told apart by colour-blind readers, and in grey by their lightness. The mark of what
+// is drawn first is larger, so that both show where they agree.
 const std::array<Style, 4>& styles() {
   static const std::array<Style, 4> all{
       Style{"inet_diag", "inet\\_diag, polled", "linespoints pt 9 ps 0.62 lw 1.1 dt (6,3) lc rgb '#E69F00'",
@@ -108,18 +108,22 @@ const std::array<Style, 4>& styles() {
 std::string terminal(StudyImage image) {
   switch (image) {
     case StudyImage::kPng:
-      return fmt::format("set terminal pngcairo size {:.0f},{:.0f} enhanced font 'Liberation Sans,6.5' fontscale {:.3f} "
-                         "linewidth {:.3f} pointscale {:.3f} background '#ffffff'\n",
-                         kWidth * 600 / 72, kHeight * 600 / 72, 600.0 / 96, 600.0 / 96, 600.0 / 96);
+      return fmt::format(
+          "set terminal pngcairo size {:.0f},{:.0f} enhanced font 'Liberation Sans,6.5' fontscale {:.3f} "
+          "linewidth {:.3f} pointscale {:.3f} background '#ffffff'\n",
+          kWidth * 600 / 72, kHeight * 600 / 72, 600.0 / 96, 600.0 / 96, 600.0 / 96);
     case StudyImage::kSvg:
-      return fmt::format("set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'Liberation Sans,8.7' "
-                         "background '#ffffff'\n",
-                         kWidth * 96 / 72, kHeight * 96 / 72);
+      return fmt::format(
+          "set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'Liberation Sans,8.7' "
+          "background '#ffffff'\n",
+          kWidth * 96 / 72, kHeight * 96 / 72);
     case StudyImage::kPdf:
       break;
   }
-  return fmt::format("set terminal pdfcairo size {:.3f}in,{:.3f}in enhanced font 'Liberation Sans,6.5'\n", kWidth / 72,
-                     kHeight / 72);
+  return fmt::format(
+      "set terminal pdfcairo size {:.3f}in,{:.3f}in enhanced font 'Liberation Sans,6.5' fontscale 0.75 linewidth 1.5 "
+      "pointscale 0.85\n",
+      kWidth / 72, kHeight / 72);
 }
 
 class MemoryFile {
@@ -167,8 +171,9 @@ std::string run_gnuplot(const std::string& script, std::string_view name) {
     if (errno != EINTR) break;
   auto bytes = output.read();
   if (status != 0 || bytes.empty())
-    throw tcpinfo::Error({EIO, std::generic_category()}, action,
-                         fmt::format("gnuplot 5.4 with its cairo terminals is needed: {}", errors.read().substr(0, 300)));
+    throw tcpinfo::Error(
+        {EIO, std::generic_category()}, action,
+        fmt::format("gnuplot 5.4 with its cairo terminals is needed: {}", errors.read().substr(0, 300)));
   return bytes;
 }
 
@@ -179,11 +184,12 @@ std::string study_script(const StudyResult& result, StudyImage image) {
   auto out = std::back_inserter(script);
   const auto x = [](double points) { return points / kWidth; };
   const auto y = [](double points) { return 1 - points / kHeight; };
-  fmt::format_to(out,
-                 "set encoding utf8\nset multiplot\nset border 3 lc rgb '{0}' lw 0.6\nset grid lc rgb '{1}' lw 0.6 lt 1\n"
-                 "set tics nomirror out scale 0.4 textcolor rgb '#202020'\nset logscale x\nset xrange [0.6:9000]\n"
-                 "set yrange [-4:104]\nset ytics 0,25,100 offset 0.6,0\nset key off\n",
-                 kGrey, kGrid);
+  fmt::format_to(
+      out,
+      "set encoding utf8\nset multiplot\nset border 3 lc rgb '{0}' lw 0.6\nset grid lc rgb '{1}' lw 0.6 lt 1\n"
+      "set tics nomirror out scale 0.4 textcolor rgb '#202020'\nset logscale x\nset xrange [0.6:9000]\n"
+      "set yrange [-4:104]\nset ytics 0,25,100 offset 0.6,0\nset key off\n",
+      kGrey, kGrid);
   // By hand: gnuplot's own ticks on a logarithmic axis come with small ones.
   const std::string ticks = fmt::format("('1 ms' 1, '10' 10, '100' 100, '1 s' 1000, 'state' {:.0f})", kStateAt);
   fmt::format_to(out, "set arrow 50 from 2200,-4 to 2200,104 nohead lc rgb '{}' lw 0.6 dt (2,2)\n", kGrey);
@@ -217,8 +223,10 @@ std::string study_script(const StudyResult& result, StudyImage image) {
     const auto column = static_cast<double>(i % kColumns), row = static_cast<double>(i / kColumns);
     const double left = kLeft + column * (width + kGap), top = kTop + row * height + kPanelTitle;
     const double bottom = kTop + (row + 1) * height - 2;
-    fmt::format_to(out, "set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\nset tmargin at screen {:.5f}\n"
-                   "set bmargin at screen {:.5f}\n", x(left), x(left + width), y(top), y(bottom));
+    fmt::format_to(out,
+                   "set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\nset tmargin at screen {:.5f}\n"
+                   "set bmargin at screen {:.5f}\n",
+                   x(left), x(left + width), y(top), y(bottom));
     fmt::format_to(out, "set label 1 '{{/:Bold {}}}' at screen {:.5f},{:.5f} left\n", enhanced(all[i].title), x(left),
                    y(top - 6));
     script += column == 0 ? "set format y '%g'\n" : "set format y ''\n";

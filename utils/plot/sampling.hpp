@@ -11,9 +11,9 @@ namespace plot {
 
 enum class StudyImage { kPng, kSvg, kPdf };
 
-/// The whole input of gnuplot for the figure of a study, data included: it writes the image to standard output. A column
-/// of a printed page wide (85 mm; the PNG with 600 dots an inch): six panels against the sampling interval, each with
-/// the share of all that there was to see.
+/// The whole input of gnuplot for the figure of a study, data included: it writes the image to standard output. A
+/// column of a printed page wide (85 mm; the PNG with 600 dots an inch): six panels against the sampling interval, each
+/// with the share of all that there was to see.
 std::string study_script(const validation::StudyResult& result, StudyImage image);
 
 struct StudyFigure {

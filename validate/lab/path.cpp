@@ -109,13 +109,13 @@ std::vector<std::string> tbf_arguments(const Way& way, int mtu, std::vector<std:
   // The kernel counts the Ethernet header too: packets of full size, which queue, get the rate that was asked.
   const double frame = mtu + kEthernetHeader;
   const double rate = way.rate_mbit * 1e6 * frame / mtu;
-  // tbf(8): the bucket must hold what flows between two timer interrupts; a millisecond's worth keeps bursts short. What
-  // is larger than the bucket is dropped.
+  // tbf(8): the bucket must hold what flows between two timer interrupts; a millisecond's worth keeps bursts short.
+  // What is larger than the bucket is dropped.
   const double burst = std::max(rate / 8 / 1000, 2 * frame);
   const double limit = std::max(static_cast<double>(queue_limit(way, mtu)) * frame / mtu, frame);
-  for (std::string word : {std::string("tbf"), std::string("rate"), fmt::format("{:.0f}bit", rate),
-                           std::string("burst"), fmt::format("{:.0f}", std::ceil(burst)), std::string("limit"),
-                           fmt::format("{:.0f}", std::ceil(limit))})
+  for (std::string word :
+       {std::string("tbf"), std::string("rate"), fmt::format("{:.0f}bit", rate), std::string("burst"),
+        fmt::format("{:.0f}", std::ceil(burst)), std::string("limit"), fmt::format("{:.0f}", std::ceil(limit))})
     where.push_back(std::move(word));
   return where;
 }
@@ -151,8 +151,8 @@ class Veth {
     });
     try {
       link(a, b, middle);
-      for (const auto& [netns, device] : {std::pair(&a, "veth0"), std::pair(&b, "veth0"), std::pair(&middle, "port1"),
-                                          std::pair(&middle, "port2")})
+      for (const auto& [netns, device] :
+           {std::pair(&a, "veth0"), std::pair(&b, "veth0"), std::pair(&middle, "port1"), std::pair(&middle, "port2")})
         if (options.mtu != 1500)
           run_command({"ip", "-n", netns->name(), "link", "set", device, "mtu", std::to_string(options.mtu)});
       if (engine != Engine::kVeth)
@@ -196,10 +196,10 @@ class Veth {
   void treat(const Netns& middle, const char* port, const Way& way) const {
     if (delays(way)) run_command(qdisc(middle, port, netem_arguments(way)));
     if (shapes(way))
-      run_command(qdisc(middle, port,
-                        tbf_arguments(way, options_.mtu,
-                                      delays(way) ? std::vector<std::string>{"parent", "1:1"}
-                                                  : std::vector<std::string>{"root"})));
+      run_command(qdisc(
+          middle, port,
+          tbf_arguments(way, options_.mtu,
+                        delays(way) ? std::vector<std::string>{"parent", "1:1"} : std::vector<std::string>{"root"})));
   }
 
   // Each with its other end.
@@ -247,8 +247,9 @@ Path::Path(const Netns& a, const Netns& b, const Netns& middle, const PathOption
   if (const auto reason = beyond(engine_, options); !reason.empty())
     fail(EOPNOTSUPP, action, reason + ": choose the engine emulator, or best");
   if (engine_ == Engine::kNetem && !netem_available(middle))
-    fail(EOPNOTSUPP, action,
-         "this kernel has no netem (CONFIG_NET_SCH_NETEM; try modprobe sch_netem): choose the engine emulator, or best");
+    fail(
+        EOPNOTSUPP, action,
+        "this kernel has no netem (CONFIG_NET_SCH_NETEM; try modprobe sch_netem): choose the engine emulator, or best");
   if (engine_ == Engine::kEmulator)
     impl_->emulator = std::make_unique<Emulator>(a, b, options);
   else

@@ -41,8 +41,8 @@ std::string_view name(Engine engine);  ///< "veth", "tbf", "netem", "emulator"
 
 struct PathOptions {
   Way there = {}, back = {};  ///< from `a` to `b`, and the other way
-  int mtu = 1500;   ///< from 1280, which IPv6 needs, to 65535
-  std::uint64_t seed = 1;  ///< of the emulator's losses, jitter and reordering
+  int mtu = 1500;             ///< from 1280, which IPv6 needs, to 65535
+  std::uint64_t seed = 1;     ///< of the emulator's losses, jitter and reordering
   Engine engine = Engine::kBest;
 
   bool operator==(const PathOptions&) const = default;
@@ -55,7 +55,7 @@ struct WayCounters {
   std::optional<std::uint64_t> lost;            ///< at random, as asked
   std::optional<std::uint64_t> dropped;         ///< by the full queue, or because the emulator could not keep up
   std::optional<std::uint64_t> marked;
-  std::optional<std::uint64_t> reordered;       ///< not delayed
+  std::optional<std::uint64_t> reordered;  ///< not delayed
   /// Of the lost and dropped: TCP segments with payload.
   std::optional<std::uint64_t> data_lost;
   std::optional<double> busiest_mbit;  ///< the most that was delivered in one of the 100 ms that time is divided into

@@ -46,7 +46,8 @@ std::optional<T> read(std::span<const std::byte> bytes) {
 std::span<const std::byte> find(std::span<const std::byte> attributes, std::uint16_t type) {
   while (const auto head = read<nlattr>(attributes)) {
     if (head->nla_len < sizeof(nlattr) || head->nla_len > attributes.size()) break;
-    if ((head->nla_type & NLA_TYPE_MASK) == type) return attributes.subspan(sizeof(nlattr), head->nla_len - sizeof(nlattr));
+    if ((head->nla_type & NLA_TYPE_MASK) == type)
+      return attributes.subspan(sizeof(nlattr), head->nla_len - sizeof(nlattr));
     attributes = attributes.subspan(std::min<std::size_t>(NLA_ALIGN(head->nla_len), attributes.size()));
   }
   return {};
@@ -116,7 +117,8 @@ void Rtnetlink::exchange(std::uint16_t type, std::uint16_t flags, std::span<cons
 
 Rtnetlink::Device Rtnetlink::device(std::string_view name) const {
   Device device;
-  exchange(RTM_GETLINK, 0, bytes_of(LinkRequest(name)), fmt::format("read the counters of device {} in {}", name, name_),
+  exchange(RTM_GETLINK, 0, bytes_of(LinkRequest(name)),
+           fmt::format("read the counters of device {} in {}", name, name_),
            [&](std::uint16_t, std::span<const std::byte> payload) {
              const auto head = read<ifinfomsg>(payload);
              if (!head) return;

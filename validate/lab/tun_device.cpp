@@ -56,8 +56,8 @@ Fd open_tun(const Netns& netns, int host, int mtu) {
     run_command(std::move(command));
   };
   // Before it is up: with a link-local address the kernel reports multicast groups and solicits routers.
-  in({"link", "set", kTunDevice, "mtu", std::to_string(mtu), "txqueuelen", std::to_string(kTunQueue), "multicast", "off",
-      "addrgenmode", "none"});
+  in({"link", "set", kTunDevice, "mtu", std::to_string(mtu), "txqueuelen", std::to_string(kTunQueue), "multicast",
+      "off", "addrgenmode", "none"});
   in({"address", "add", fmt::format("10.77.0.{}/24", host), "dev", kTunDevice});
   in({"address", "add", fmt::format("fd77::{}/64", host), "dev", kTunDevice, "nodad"});
   in({"link", "set", kTunDevice, "up"});

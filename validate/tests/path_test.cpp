@@ -61,10 +61,13 @@ class Datagrams {
   };
 
   /// From `a` to the address `to` in `b`.
-  Datagrams(const lab::Netns& a, const lab::Netns& b, const std::string& to) : ipv6_(to.find(':') != std::string::npos) {
+  Datagrams(const lab::Netns& a, const lab::Netns& b, const std::string& to)
+      : ipv6_(to.find(':') != std::string::npos) {
     const bool ipv6 = ipv6_;
     const int family = ipv6 ? AF_INET6 : AF_INET;
-    const auto make = [&] { return lab::Socket(lab::check(::socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0), "socket")); };
+    const auto make = [&] {
+      return lab::Socket(lab::check(::socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0), "socket"));
+    };
     b.run([&] { to_ = make(); });
     a.run([&] { from_ = make(); });
     to_.set(SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20);
@@ -194,8 +197,8 @@ class ShapingEngine : public EnginePath {};
 
 std::string engine_name(const testing::TestParamInfo<Engine>& info) { return std::string(lab::name(info.param)); }
 
-INSTANTIATE_TEST_SUITE_P(Path, AnyEngine, testing::Values(Engine::kVeth, Engine::kTbf, Engine::kNetem, Engine::kEmulator),
-                         engine_name);
+INSTANTIATE_TEST_SUITE_P(Path, AnyEngine,
+                         testing::Values(Engine::kVeth, Engine::kTbf, Engine::kNetem, Engine::kEmulator), engine_name);
 INSTANTIATE_TEST_SUITE_P(Path, ShapingEngine, testing::Values(Engine::kTbf, Engine::kNetem, Engine::kEmulator),
                          engine_name);
 INSTANTIATE_TEST_SUITE_P(Path, DelayingEngine, testing::Values(Engine::kNetem, Engine::kEmulator), engine_name);
@@ -289,6 +292,29 @@ TEST_P(DelayingEngine, WhatItLosesIsCounted) {
   EXPECT_LE(path.there().lost, before + kCount - came.size() + 10);
   EXPECT_EQ(path.there().dropped, 0u);
   EXPECT_EQ(path.back().lost, 0u);
+}
+
+TEST_P(DelayingEngine, LossesAndDropsAreCountedApart) {
+  constexpr unsigned kCount = 1000;
+  constexpr std::size_t kSize = 1000;
+  const lab::Way way{.rate_mbit = 20, .delay = 5ms, .loss = 0.1, .queue_bytes = 50000};
+  auto& path = make({.there = way, .engine = GetParam()});
+  while (lab::measure_round_trips(*a_, *b_, 5).received == 0) {
+  }
+  const auto before = path.there();
+  EXPECT_EQ(before.dropped, 0u);
+  auto datagrams = this->datagrams();
+  for (unsigned i = 0; i < kCount; ++i) datagrams.send(i, kSize);
+  const auto came = datagrams.receive(kCount);
+  const auto after = path.there();
+  const auto lost = after.lost.value() - before.lost.value();
+  EXPECT_GE(lost, kCount / 20);
+  EXPECT_LE(lost, kCount / 5);
+  EXPECT_GT(after.dropped, 0u);
+  EXPECT_GE(came.size() * kSize, way.queue_bytes - 2 * kSize);
+  // The kernel may look for the neighbour again.
+  EXPECT_GE(came.size() + lost + after.dropped.value(), kCount);
+  EXPECT_LE(came.size() + lost + after.dropped.value(), kCount + 10);
 }
 
 TEST_P(ShapingEngine, NoMoreThanTheRateAndWhatTheQueueCannotHoldIsDropped) {
@@ -391,7 +417,8 @@ TEST_P(Emulator, MarksWhatMeetsALongQueueIfTheSenderKnowsEcn) {
   constexpr unsigned kCount = 400;
   for (const bool ipv6 : {false, true}) {
     SCOPED_TRACE(ipv6 ? "IPv6" : "IPv4");
-    auto& path = make({.there = {.rate_mbit = 20, .queue_bytes = 1000000, .ecn_mark_bytes = 20000}, .engine = GetParam()});
+    auto& path =
+        make({.there = {.rate_mbit = 20, .queue_bytes = 1000000, .ecn_mark_bytes = 20000}, .engine = GetParam()});
     auto datagrams = this->datagrams(ipv6);
     std::uint64_t marked = 0;
     for (const int bits : {0, 1, 2}) {
@@ -458,11 +485,13 @@ TEST_F(PathTest, ErrorsSayWhatAndTheWayOut) {
     }
     return "no error";
   };
-  EXPECT_THAT(error({.there = {.rate_mbit = 5}, .engine = Engine::kVeth}), HasSubstr("make a path by veth from tcpinfo-path-a"));
+  EXPECT_THAT(error({.there = {.rate_mbit = 5}, .engine = Engine::kVeth}),
+              HasSubstr("make a path by veth from tcpinfo-path-a"));
   EXPECT_THAT(error({.there = {.rate_mbit = 5}, .engine = Engine::kVeth}),
               HasSubstr("veth has no rate: choose the engine emulator, or best"));
   EXPECT_THAT(error({.back = {.delay = 5ms}, .engine = Engine::kTbf}), HasSubstr("tbf neither delays"));
-  EXPECT_THAT(error({.there = {.rate_mbit = 5, .ecn_mark_bytes = 1}, .engine = Engine::kNetem}), HasSubstr("does not mark"));
+  EXPECT_THAT(error({.there = {.rate_mbit = 5, .ecn_mark_bytes = 1}, .engine = Engine::kNetem}),
+              HasSubstr("does not mark"));
   EXPECT_THAT(error({.there = {.loss = 1.5}}), HasSubstr("from 0 to 1"));
   EXPECT_THAT(error({.back = {.rate_mbit = -1}}), HasSubstr("a rate is"));
   EXPECT_THAT(error({.back = {.delay = -1us}}), HasSubstr("from 0 to 60 s"));

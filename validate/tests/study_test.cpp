@@ -87,9 +87,10 @@ validation::StudyResult example() {
   result.short_flows = 100;
   result.short_flow_ms = 62.5;
   result.reference = {.records = 9000, .rtt_least_us = 20'000, .rtt_greatest_us = 37'000, .bursts = 12};
-  result.samplers = {{.source = "sockops", .interval_ns = 0, .seen = {.records = 300, .cwnd_least = 2, .cwnd_greatest = 70}},
-                     {.source = "sockops", .mode = "state", .seen = {}},
-                     {.source = "inet_diag", .interval_ns = 1000 * kMs, .lost = 1, .seen = {}}};
+  result.samplers = {
+      {.source = "sockops", .interval_ns = 0, .seen = {.records = 300, .cwnd_least = 2, .cwnd_greatest = 70}},
+      {.source = "sockops", .mode = "state", .seen = {}},
+      {.source = "inet_diag", .interval_ns = 1000 * kMs, .lost = 1, .seen = {}}};
   return result;
 }
 
