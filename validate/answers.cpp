@@ -231,6 +231,15 @@ void compare_still(const Answers& answers, const tcpinfo_record* sample, const t
   }
 }
 
+/// The twin is read after the answer: clocks have not gone back.
+void compare_clocks(const Answers& answers, const tcpinfo_record* twin, const tcpinfo_record* answer, Tally& tally) {
+  for (const auto& field : tcpinfo::fields()) {
+    const auto theirs = number(twin, field.field), ours = number(answer, field.field);
+    if (is_moved_by_clock(field.field) && ours && theirs)
+      tally.count(field, -kUnbounded, *theirs, ours, answer, *answers.stream);
+  }
+}
+
 }  // namespace
 
 namespace {
@@ -376,7 +385,8 @@ std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all) {
       const auto* before = answers->all[around.first_undecided - 1];
       // A swept one is of no single moment: nothing may have happened from before it to after it.
       if (swept && (around.after == answers->all.size() || !is_still(before, answers->all[around.after]))) continue;
-      if (is_still(sample.raw, before)) compare_still(*answers, sample.raw, before, false, tallies.still);
+      if (sample.raw->state == before->state && is_still(sample.raw, before))
+        compare_still(*answers, sample.raw, before, false, tallies.still);
     }
   }
   std::vector<Comparison> result;
@@ -390,8 +400,10 @@ std::vector<Comparison> compare_twins(const std::vector<const Answers*>& all) {
   for (const auto* answers : all)
     for (std::size_t i = 0; i < answers->all.size(); ++i)
       // iperf3's only thread is in the call.
-      if (const auto* twin = answers->twins[i]; twin && is_still(twin, answers->all[i]))
+      if (const auto* twin = answers->twins[i]; twin && is_still(twin, answers->all[i])) {
         compare_still(*answers, twin, answers->all[i], true, tally);
+        compare_clocks(*answers, twin, answers->all[i], tally);
+      }
   return tally.done();
 }
 

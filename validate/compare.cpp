@@ -480,7 +480,7 @@ class Comparer {
     if (comparison.compared > 0)
       verdict_.comparisons.push_back(std::move(comparison));
     else if (expected)
-      fail(fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings",
+      fail_ledger(fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings",
                        comparison.source, comparison.field, comparison.end, comparison.method));
   }
 
@@ -511,7 +511,8 @@ class Comparer {
       auto text = fmt::format("{}: {} of the {} differs from {}: {} of {} values, by {:g}{}{} at most; the first is {}",
                               c.source, c.field, c.end, reference, c.compared - c.agreed, c.compared,
                               c.largest_difference, c.unit == "none" ? "" : " ", c.unit == "none" ? "" : c.unit, c.first);
-      if (c.iperf3.empty() || c.source == name(SourceId::kGetsockopt))
+      // iperf3's figures follow from several fields: the one that is wrong itself comes first.
+      if (c.iperf3.empty())
         fail(std::move(text));
       else
         fail_ledger(std::move(text));

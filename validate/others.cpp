@@ -18,13 +18,16 @@ namespace {
 // About the connection, and the same in every record of it. A record with other addresses or ports is of another one.
 constexpr std::array kIdentity{Field::cookie, Field::netns_cookie, Field::cgroup_id, Field::family};
 
-// Read without the socket's lock by inet_diag, and moved without it: by the device that has sent, by packets that
-// arrive while the socket is locked.
-constexpr std::array kMovedWithoutLock{Field::skmem_wmem_alloc, Field::skmem_backlog, Field::skmem_drops};
+// Grows without the socket's lock, between the stamp of a reading and the reading: no time is certain for it.
+constexpr bool grows_without_lock(Field field) { return field == Field::skmem_drops; }
 
-template <std::size_t N>
-bool is_one_of(const std::array<Field, N>& fields, Field field) {
-  return std::find(fields.begin(), fields.end(), field) != fields.end();
+// Between two segments these go one way only: the clock goes on; the application writes, which adds to the send queue,
+// and reads, which takes from the receive queue and may move its limits; the device sends what it was handed; a state
+// does not come back. Whatever is the same before and after, with no segment between, was the same meanwhile.
+bool is_compared_still(const FieldInfo& field) {
+  if (field.field == Field::state || field.field == Field::skmem_drops) return true;
+  if (field.field == Field::swept || field.field == Field::old_state) return false;  // of the record
+  return field.kind != Kind::identity && field.kind != Kind::counter && !is_moved_by_clock(field.field);
 }
 
 /// The samples of one series, to be asked for those around a time.
@@ -94,7 +97,7 @@ class OneEnd {
       const auto control_after = around(shifted_sample.latest, &Around::after);
       for (const auto& field : tcpinfo::fields()) {
         const auto value = number(sample.raw, field.field);
-        if (!value || !is_monotone(field) || is_one_of(kMovedWithoutLock, field.field)) continue;
+        if (!value || !is_monotone(field) || grows_without_lock(field.field)) continue;
         const auto [low, high] = bounds_of(before, after, field.field);
         if (low == -kUnbounded && high == kUnbounded) continue;
         counters.count(field, low, high, value, sample.raw, *own_->stream);
@@ -102,7 +105,8 @@ class OneEnd {
         counters.control(field, outside(control.low, control.high, *value) == 0);
       }
       compare_identity(sample, before, alike);
-      compare_still(sample, before, after, alike);
+      compare_own(sample, alike);
+      compare_still(sample, before, after, counters, alike);
     }
   }
 
@@ -131,38 +135,56 @@ class OneEnd {
     }
   }
 
-  // No packet came or went from the earliest of the readings to the latest of them.
+  // What only the source itself can know follows from what it is.
+  void compare_own(const Sample& sample, Tally& alike) const {
+    const auto expect = [&](Field field, Value value) {
+      if (const auto ours = number(sample.raw, field))
+        alike.count(tcpinfo::info(field), value, value, ours, sample.raw, *own_->stream);
+    };
+    expect(Field::source, static_cast<Value>(own_->source));
+    expect(Field::generation, 0);  // iperf3 connects no socket again
+    const bool opens = sample.raw->event == TCPINFO_EVENT_OPEN || sample.raw->event == TCPINFO_EVENT_ADOPTED;
+    if (own_->source != SourceId::kSockops || (!number(sample.raw, Field::old_state) && !opens))
+      expect(Field::event, TCPINFO_EVENT_SAMPLE);
+    else
+      expect(Field::swept, 0);  // it tells of a transition
+    if (opens) expect(Field::sequence, 0);
+  }
+
+  // No segment came or went from the earliest of the readings to the latest of them.
   void compare_still(const Sample& sample, const std::vector<const Sample*>& before,
-                     const std::vector<const Sample*>& after, Tally& alike) const {
+                     const std::vector<const Sample*>& after, Tally& counters, Tally& alike) const {
     // A record of a callback is made in the middle of what it is called for.
-    if (own_->source == SourceId::kSockops && sample.raw->swept == 0) return;
-    if (sample.ended) return;
-    std::vector<const Sample*> still;
+    if (!is_moment(sample) || sample.ended) return;
+    std::vector<const Sample*> earlier, later;
     for (const auto* one : before)
       for (const auto* other : after)
         if (one->raw->source == other->raw->source && is_moment(*one) && is_moment(*other) &&
             is_still(one->raw, other->raw) && is_still(one->raw, sample.raw))
-          still.push_back(one), still.push_back(other);
+          earlier.push_back(one), later.push_back(other);
+    if (earlier.size() < 2) return;
     for (const auto& field : tcpinfo::fields()) {
-      if (field.kind == Kind::identity || field.kind == Kind::counter || field.field == Field::swept ||
-          field.field == Field::old_state || is_moved_by_clock(field.field) ||
-          is_moved_by_application(field.field) || is_one_of(kMovedWithoutLock, field.field))
-        continue;
-      std::vector<Value> values;
-      std::vector<std::uint8_t> sources;
-      bool alike_all = true;
-      for (const auto* one : still) {
-        const auto value = number(one->raw, field.field);
-        if (!value) continue;
-        if (!values.empty() && values.front() != *value) alike_all = false;
-        values.push_back(*value);
-        if (std::find(sources.begin(), sources.end(), one->raw->source) == sources.end())
-          sources.push_back(one->raw->source);
-      }
       // Netlink, and iperf3's short tcp_info, do not say all that the others do.
       const auto ours = number(sample.raw, field.field);
-      if (!alike_all || sources.size() < 2 || !ours) continue;
-      alike.count(field, values.front(), values.front(), ours, sample.raw, *own_->stream);
+      if (!ours) continue;
+      if (is_moved_by_clock(field.field) && !is_monotone(field)) {
+        const auto [low, high] = bounds_of(earlier, later, field.field);
+        if (low > -kUnbounded && high < kUnbounded && low <= high)
+          counters.count(field, low, high, ours, sample.raw, *own_->stream);
+        continue;
+      }
+      if (!is_compared_still(field)) continue;
+      std::optional<Value> theirs;
+      std::size_t having = 0;
+      bool same = true;
+      for (std::size_t i = 0; i < earlier.size(); ++i) {
+        const auto first = number(earlier[i]->raw, field.field), last = number(later[i]->raw, field.field);
+        if (!first || !last) continue;
+        ++having;
+        same = same && *first == *last && theirs.value_or(*first) == *first;
+        theirs = first;
+      }
+      if (same && having >= 2) alike.count(field, *theirs, *theirs, ours, sample.raw, *own_->stream);
     }
   }
 

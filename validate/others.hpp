@@ -13,7 +13,8 @@ namespace validation {
 using Seen = std::vector<const Series*>;
 
 /// "others": a counter is at least what one of two others had before, and at most what one of two others had after;
-/// "alike": what belongs to the connection (identity, and at a still moment every gauge) is what two others read alike.
+/// "alike": what belongs to the connection (identity, and at a still moment every gauge) is what two others read alike,
+/// and what tells of the record itself (source, event, sequence, swept) fits to what it is.
 std::vector<Comparison> compare_with_others(tcpinfo::SourceId source, End end, const std::vector<Seen>& all);
 
 }  // namespace validation

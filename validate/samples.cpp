@@ -151,18 +151,15 @@ bool is_moved_by_clock(Field field) {
 }
 
 bool is_moved_by_application(Field field) {
-  constexpr std::array kFields{Field::notsent_bytes,     Field::rcv_space,       Field::rcv_ssthresh,
-                               Field::rcv_wnd,           Field::skmem_rmem_alloc, Field::skmem_rcvbuf,
-                               Field::skmem_wmem_queued, Field::skmem_fwd_alloc};
+  constexpr std::array kFields{Field::notsent_bytes, Field::rcv_space, Field::rcv_ssthresh, Field::rcv_wnd};
   return std::find(kFields.begin(), kFields.end(), field) != kFields.end();
 }
 
 bool is_monotone(const FieldInfo& field) { return field.kind == Kind::counter; }
 
 bool is_still(const tcpinfo_record* a, const tcpinfo_record* b) {
-  if (a->state != b->state) return false;
   for (const auto& field : tcpinfo::fields()) {
-    if (field.kind != Kind::counter || is_moved_by_clock(field.field)) continue;
+    if (field.kind != Kind::counter || is_moved_by_clock(field.field) || field.field == Field::skmem_drops) continue;
     const auto one = number(a, field.field), other = number(b, field.field);
     if (one && other && *one != *other) return false;
   }

@@ -107,7 +107,7 @@ bool is_moved_by_clock(tcpinfo::Field field);
 bool is_moved_by_application(tcpinfo::Field field);
 /// Whether a later reading has at least as much of it.
 bool is_monotone(const tcpinfo::FieldInfo& field);
-/// Whether nothing was sent, received or decided between the two: no counter moved but those of the clock.
+/// Whether no segment was sent or received between the two: no counter of them moved.
 bool is_still(const tcpinfo_record* a, const tcpinfo_record* b);
 
 /// A comparison of a field with iperf3's figure of the table's rule.
