@@ -416,7 +416,7 @@ class Comparer {
           for (const auto* one : series)
             if (const auto* start = start_of(side_of(*one))) placed.push_back({one, &start->start});
           add(placed.empty() ? begin(source, series.front()->end, field, "bracket") : compare_bytes(placed, field),
-              is_long(series));
+              is_long(series) && tells_of_queue(series));
           // A poll does not see the end of a connection.
           if (source == SourceId::kSockops) add(compare_totals(series, field, others), ended_well(series));
           break;
@@ -438,6 +438,13 @@ class Comparer {
   static bool is_long(const std::vector<const Series*>& all) {
     return std::any_of(all.begin(), all.end(), [](const Series* series) {
       return series->stream->intervals.size() > 2 && !series->threaded;
+    });
+  }
+
+  /// Without the receive queue nothing is known of what was read of what had arrived.
+  static bool tells_of_queue(const std::vector<const Series*>& all) {
+    return std::any_of(all.begin(), all.end(), [](const Series* series) {
+      return series->end == End::kSender || series->samples.front().record().skmem_rmem_alloc().has_value();
     });
   }
 

@@ -18,6 +18,7 @@
 #include "run.hpp"
 #include "run_suite.hpp"
 #include "scenario.hpp"
+#include "ss.hpp"
 #include "study.hpp"
 
 namespace {
@@ -29,7 +30,7 @@ enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNotPossible = 77 };
 
 struct CompareOptions {
   std::vector<fs::path> iperf3, server;
-  fs::path sockops, inet_diag, iter, getsockopt, out;
+  fs::path sockops, inet_diag, iter, getsockopt, ss, out;
   bool verbose = false;
 };
 
@@ -91,6 +92,7 @@ void add_compare(CLI::App& app, CompareOptions& options) {
   compare->add_option("--iter", options.iter, "JSON lines of the iter source");
   compare->add_option("--getsockopt", options.getsockopt,
                       "JSON lines of what iperf3 was answered; without them gauges and --omit are not compared");
+  compare->add_option("--ss", options.ss, "What was printed by: while sleep 0.1; do date +%s.%N; ss -tinO; done");
   compare->add_option("--out", options.out, "Write the verdict to this file, as JSON");
   compare->add_flag("--verbose", options.verbose, "Print every field, not only those that failed");
 }
@@ -236,15 +238,27 @@ int do_compare(const CompareOptions& options) {
     records[source] = read_records(file);
     input.sources.push_back({source, records[source]});
   }
+  std::vector<std::string> quirks;
+  if (!options.ss.empty()) {
+    if (!records.empty()) {
+      fmt::print(stderr, "tcpinfo-validate: --ss goes without other records: its times are of another clock\n");
+      return kUsage;
+    }
+    auto capture = validation::read_ss(options.ss);
+    quirks = std::move(capture.quirks);
+    records[SourceId::kInetDiag] = std::move(capture.records);
+    input.sources.push_back({SourceId::kInetDiag, records[SourceId::kInetDiag]});
+  }
   if (input.sources.empty()) {
     fmt::print(stderr,
                "tcpinfo-validate: nothing to compare with: give FILE to one of --sockops, --inet-diag, --iter, "
-               "--getsockopt, or to more\n");
+               "--getsockopt, --ss, or to more\n");
     return kUsage;
   }
   for (const auto* files : {&options.iperf3, &options.server})
     for (const auto& file : *files) input.results.push_back(validation::read_iperf3(file));
   auto verdict = validation::compare(input);
+  verdict.quirks.insert(verdict.quirks.end(), quirks.begin(), quirks.end());
   verdict.title = options.iperf3.front().string();
   verdict.kernel = input.results.front().system;
   for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};

@@ -290,7 +290,7 @@ std::string to_table(const Verdict& verdict, Detail detail) {
     for (const auto& [name, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, name);
     line("records of {}: {}", source, text);
   }
-  for (const auto& quirk : verdict.quirks) line("iperf3: {}", quirk);
+  for (const auto& quirk : verdict.quirks) line("quirk: {}", quirk);
   for (const auto& remark : verdict.remarks) line("remark: {}", remark);
   for (const auto& failure : verdict.failures) line("failure: {}", failure);
   line("{}", verdict.passed() ? "PASSED" : "FAILED");
