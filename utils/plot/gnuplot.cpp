@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cmath>
 #include <iterator>
+#include <memory>
 #include <utility>
 
 #include <tcpinfo/error.hpp>
@@ -23,17 +24,75 @@ extern char** environ;  // NOLINT(readability-redundant-declaration): not in eve
 namespace plot {
 namespace {
 
-// Okabe and Ito's palette: told apart by colour-blind readers, and in grey by their lightness.
-constexpr std::string_view kBlue = "#0072B2";
-constexpr std::string_view kOrange = "#E69F00";
-constexpr std::string_view kBlack = "#000000";
-constexpr std::string_view kPurple = "#CC79A7";
-constexpr std::string_view kGrey = "#6b6b6b";
-constexpr std::string_view kGrid = "#e3e3e3";
+constexpr std::string_view kGrey = "#5f5f5f";
+constexpr std::string_view kGrid = "#e6e6e6";
+constexpr std::string_view kRetransmissionColour = "#D55E00";
 
-constexpr double kWidth = 1200;
-// Pixels around the panels: title, subtitle and legend above, time and notes below.
-constexpr double kHeader = 140, kFooter = 138, kLeft = 132, kRight = 28, kGap = 44;
+struct Style {
+  std::string_view colour;
+  std::string_view dash;
+  int mark;        ///< gnuplot's pointtype
+  double mark_pt;  ///< its diameter
+};
+
+// Okabe and Ito's palette: told apart by colour-blind readers. Marks and dashes tell them apart in grey, too.
+constexpr std::array<Style, kLooks> kStyles{{
+    {"#0072B2", "1", 7, 2.0},
+    {"#E69F00", "(8,3)", 9, 3.4},
+    {"#009E73", "(3,2)", 4, 3.0},
+    {"#CC79A7", "(8,2,2,2)", 2, 4.2},
+    {"#000000", "(12,4)", 6, 5.2},
+    {"#0072B2", "1", 7, 2.2},
+    {"#D55E00", "(8,3)", 9, 3.2},
+    {"#009E73", "(3,2)", 4, 3.0},
+    {"#CC79A7", "(8,2,2,2)", 2, 3.6},
+    {"#56B4E9", "(12,4)", 11, 3.2},
+    {"#000000", "(2,3)", 6, 3.2},
+}};
+const Style& style_of(Look look) { return kStyles[static_cast<std::size_t>(look)]; }
+
+// Light to dark with the severity, so that grey tells it too.
+struct RecoveryStyle {
+  std::string_view name, colour;
+};
+constexpr std::array<RecoveryStyle, 5> kRecoveries{
+    {{"Open", "#dfe9f0"}, {"Disorder", "#F0E442"}, {"CWR", "#56B4E9"}, {"Recovery", "#0072B2"}, {"Loss", "#1c1e21"}}};
+
+// Points: the sizes that journals ask for in print.
+constexpr double kText = 7, kTitle = 8.5, kSmall = 6;
+constexpr double kLeft = 48, kRight = 9, kEdge = 5;
+
+/// How a terminal counts: what a font size, a line width and a mark of one point are in its units.
+struct Terminal {
+  std::string set;
+  double font, line, mark;
+};
+
+constexpr double kPngDpi = 200;
+
+Terminal terminal(Image image, double width_pt, double height_pt) {
+  switch (image) {
+    case Image::kPdf:
+      return {fmt::format("set terminal pdfcairo size {:.4f}in,{:.4f}in enhanced font 'sans,{}' fontscale 0.75 "
+                          "background '#ffffff'",
+                          width_pt / 72, height_pt / 72, kText),
+              1, 2, 1 / 6.5};
+    case Image::kPng: {
+      const double scale = kPngDpi / 72;
+      return {fmt::format("set terminal pngcairo size {:.0f},{:.0f} enhanced font 'sans,{:.2f}' fontscale 0.75 "
+                          "background '#ffffff'",
+                          width_pt * scale, height_pt * scale, kText * scale),
+              scale, scale, scale / 7};
+    }
+    case Image::kSvg:
+      break;
+  }
+  const double scale = 96.0 / 72;
+  return {fmt::format("set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'sans-serif,{:.2f}' "
+                      "background '#ffffff'",
+                      width_pt * scale, height_pt * scale, kText * scale),
+          scale, scale, 1 / 6.4};
+}
 
 std::string in_quotes(std::string_view text) {
   std::string result = "\"";
@@ -51,164 +110,431 @@ std::string in_quotes(std::string_view text) {
 
 std::string label(std::string_view text) { return in_quotes(enhanced(text)); }
 
-/// Notes in lines of a picture's width.
-std::vector<std::string> wrapped(const std::vector<std::string>& notes, std::size_t width) {
+/// About the width of a text: gnuplot cannot be asked. The characters of the usual sans fonts are 0.53 em wide on
+/// average, DejaVu's a little more.
+double width_of(std::string_view text, double size) {
+  const auto characters =
+      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+  return 0.58 * size * static_cast<double>(characters);
+}
+
+/// A text in lines of a width.
+std::vector<std::string> wrapped(std::string_view text, double width, double size) {
   std::vector<std::string> lines;
-  for (const auto& note : notes) {
-    if (!lines.empty() && lines.back().size() + note.size() + 2 <= width)
-      lines.back() += "; " + note;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto end = std::min(text.find(' ', at), text.size());
+    const auto word = text.substr(at, end - at);
+    at = end + 1;
+    if (!lines.empty() && width_of(lines.back(), size) + width_of(word, size) + 0.3 * size <= width)
+      (lines.back() += ' ') += word;
     else
-      lines.push_back(note);
+      lines.emplace_back(word);
   }
   return lines;
 }
 
-/// A round distance of ticks that gives about `ticks` of them: gnuplot's own choice fits pictures of one panel.
+std::string joined(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const auto& note : notes) (text += text.empty() ? "" : "; ") += note;
+  return text;
+}
+
+/// A round distance of ticks that gives about `ticks` of them: gnuplot's own choice fits pictures of one chart.
 double tick_step(double range, double ticks) {
-  if (range <= 0) return 1;
+  if (!(range > 0)) return 1;
   const double power = std::pow(10, std::floor(std::log10(range / ticks)));
   for (const double step : {1.0, 2.0, 5.0})
     if (range / (step * power) <= ticks + 0.5) return step * power;
   return 10 * power;
 }
 
-struct Layout {
-  std::size_t rows, columns;
-  double height;
+struct Entry {
+  enum class Kind : std::uint8_t { kSeries, kRecovery, kRetransmission } kind = Kind::kSeries;
+  Look look = Look::kSockops;
+  Form form = Form::kMarks;
+  std::size_t ca_state = 0;
+  std::string text;
+  double x = 0;
+  std::size_t row = 0;
 };
 
-Layout layout(std::size_t panels) {
-  const std::size_t columns = panels <= 3 ? 1 : panels <= 8 ? 2 : 3;
-  const std::size_t rows = (panels + columns - 1) / columns;
-  return {rows, columns, rows == 1 ? 700 : kHeader + kFooter + 300 * static_cast<double>(rows)};
+constexpr double kMarkWidth = 16;
+
+std::vector<Entry> legend(const Picture& picture, double width_pt) {
+  std::vector<Entry> entries;
+  const auto add = [&](Entry entry) {
+    for (auto& other : entries)
+      if (other.kind == entry.kind && other.look == entry.look && other.text == entry.text) {
+        // A line says more than the marks that the same source has in another chart.
+        if (entry.form != Form::kMarks) other.form = entry.form;
+        return;
+      }
+    entries.push_back(std::move(entry));
+  };
+  std::array<bool, kRecoveries.size()> recovers{};
+  bool retransmits = false;
+  for (const auto& chart : picture.charts) {
+    for (const auto& series : chart.series)
+      if (!series.points.empty() && !series.label.empty())
+        add({.look = series.look, .form = series.form, .text = series.label});
+    for (const auto& lane : chart.lanes) {
+      retransmits |= !lane.retransmissions_s.empty();
+      for (const auto& r : lane.recoveries)
+        if (r.ca_state < recovers.size()) recovers[r.ca_state] = true;
+    }
+  }
+  if (retransmits) add({.kind = Entry::Kind::kRetransmission, .text = "retransmission"});
+  for (std::size_t i = 1; i < recovers.size(); ++i)
+    if (recovers[i]) add({.kind = Entry::Kind::kRecovery, .ca_state = i, .text = std::string(kRecoveries[i].name)});
+  double x = kEdge;
+  std::size_t row = 0;
+  for (auto& entry : entries) {
+    const double width = kMarkWidth + 4 + width_of(entry.text, kText) + 10;
+    if (x > kEdge && x + width > width_pt) {
+      x = kEdge;
+      ++row;
+    }
+    entry.x = x;
+    entry.row = row;
+    x += width;
+  }
+  return entries;
 }
 
-void append_data(std::string& script, std::string_view name, const Series& series, const Scale& scale, bool is_rate) {
-  auto out = std::back_inserter(script);
-  fmt::format_to(out, "${} << END\n", name);
-  for (const auto& p : series.points) {
-    const double value = p.value / scale.divisor;
-    // A line shows a mean from its beginning to its end.
-    if (is_rate && series.origin == Origin::kEbpf)
-      fmt::format_to(out, "{:.6f} {:.7g}\n{:.6f} {:.7g}\n", p.time_s - p.half_s, value, p.time_s + p.half_s, value);
-    else
-      fmt::format_to(out, "{:.6f} {:.7g} {:.6f}\n", p.time_s, value, p.half_s);
+/// Places in points, from the upper left corner.
+struct Box {
+  double top, bottom;
+};
+
+struct Layout {
+  std::vector<std::string> title, subtitle, notes;
+  std::vector<Entry> entries;
+  std::vector<Box> charts;
+  double legend_top = 0, height = 0;
+};
+
+constexpr double kLane = 11, kLegendRow = 11;
+
+double height_of(const Chart& chart, std::size_t values, bool narrow) {
+  if (chart.is_lanes()) return kLane * static_cast<double>(chart.lanes.size()) + 4;
+  if (chart.is_difference) return 62;
+  if (values > 1) return 76;
+  return narrow ? 112 : 142;
+}
+
+Layout layout(const Picture& picture, const Paper& paper) {
+  Layout result;
+  const double inner = paper.width_pt - 2 * kEdge;
+  double y = 4;
+  if (paper.texts) {
+    result.title = wrapped(picture.title, inner, kTitle * 1.1);
+    result.subtitle = wrapped(picture.subtitle, inner, kSmall);
+    result.notes = wrapped(joined(picture.notes), inner, kSmall);
+    y += 11.5 * static_cast<double>(result.title.size()) + 8 * static_cast<double>(result.subtitle.size()) + 3;
   }
-  script += "END\n";
+  result.entries = legend(picture, paper.width_pt);
+  result.legend_top = y;
+  if (!result.entries.empty()) y += kLegendRow * static_cast<double>(result.entries.back().row + 1);
+  y += 4;
+  const auto values = static_cast<std::size_t>(
+      std::ranges::count_if(picture.charts, [](const Chart& c) { return !c.is_lanes() && !c.is_difference; }));
+  for (const auto& chart : picture.charts) {
+    if (!chart.title.empty()) y += 10;
+    const double height = height_of(chart, values, paper.width_pt < 300);
+    result.charts.push_back({y, y + height});
+    y += height + 8;
+  }
+  y += 19;
+  y += 7.5 * static_cast<double>(result.notes.size()) + (result.notes.empty() ? 0 : 4);
+  result.height = y;
+  return result;
 }
 
 /// Transitions that are too near to be told apart share a line, the last one's name included.
-std::vector<Transition> merged(std::vector<Transition> transitions, double end_s) {
+std::vector<Transition> merged(const std::vector<Transition>& transitions, double least_distance) {
   std::vector<Transition> result;
-  for (auto& t : transitions) {
-    if (!result.empty() && t.time_s - result.back().time_s < 0.025 * end_s)
+  double last = 0;
+  for (const auto& t : transitions) {
+    if (!result.empty() && t.time_s - last < least_distance)
       result.back().state += " → " + t.state;
     else
-      result.push_back(std::move(t));
+      result.push_back(t);
+    last = t.time_s;
   }
   return result;
 }
 
-/// One tick a column, or thousands of retransmissions would make the picture heavy.
-std::vector<double> rug(const std::vector<double>& times, double end_s) {
+/// One mark a column, or thousands of retransmissions would make the picture heavy.
+std::vector<double> columns_of(const std::vector<double>& times, double width) {
   std::vector<double> result;
   for (const double t : times)
-    if (result.empty() || t - result.back() > end_s / 500) result.push_back(t);
+    if (result.empty() || t - result.back() > width) result.push_back(t);
   return result;
 }
 
-std::string style(const Series& series, bool is_rate, bool dense, double point) {
-  switch (series.origin) {
-    case Origin::kEbpf:
-      return fmt::format("using 1:2 with {} lc rgb '{}' lw {}", is_rate ? "lines" : "steps", kBlue, dense ? 1.5 : 2.2);
-    case Origin::kNetlink:
-      return fmt::format("using 1:2 with points pt 9 ps {:.3g} lc rgb '{}'", point * (dense ? 0.8 : 1.3), kOrange);
-    case Origin::kIperf3:
-      break;
+class Script {
+ public:
+  Script(const Picture& picture, const Paper& paper)
+      : picture_(picture), paper_(paper), layout_(layout(picture, paper)) {
+    x_scale_ = picture.x.dimension == Dimension::kSeconds && is_time()
+                   ? time_scale(picture.x_to - picture.x_from)
+                   : scale_for(picture.x, std::max(std::fabs(picture.x_from), std::fabs(picture.x_to)));
+    for (const auto& chart : picture.charts) scales_.push_back(scale_for(chart.axis, size_of(chart)));
   }
-  const bool crowded = series.points.size() > 40;
-  return fmt::format("using {} pt 6 ps {:.3g} lw {} lc rgb '{}'", is_rate ? "1:2:3 with xerrorbars" : "1:2 with points",
-                     point * (crowded ? 1.5 : 2.4), crowded ? 1.6 : 2.4, kBlack);
-}
 
-/// One row above the panels, drawn by hand: gnuplot's own key fits itself to the first panel.
-void append_legend(std::string& script, const Picture& picture, double height, double point) {
-  std::array<bool, 3> used{};
-  bool retransmitted = false;
-  for (const auto& panel : picture.panels) {
-    for (const auto& s : panel.series) used[static_cast<std::size_t>(s.origin)] |= !s.points.empty();
-    retransmitted |= !panel.retransmissions_s.empty();
+  std::string text(std::span<const Image> images, const std::vector<std::string>& outputs) {
+    put("reset\nset encoding utf8\n");
+    for (std::size_t i = 0; i < picture_.charts.size(); ++i) put_data(i);
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      terminal_ = terminal(images[i], paper_.width_pt, layout_.height);
+      put("reset\n{}\nset output {}\n", terminal_.set, in_quotes(outputs[i]));
+      put_picture();
+      put("unset output\n");
+    }
+    return std::move(text_);
   }
-  auto out = std::back_inserter(script);
-  double x = 28;
-  int tag = 900;
-  const double y = 1 - 112 / height;
-  const auto entry = [&](std::string_view mark, std::string_view name, double mark_width) {
-    if (mark.empty())
-      fmt::format_to(out, "set arrow {} from screen {:.5f},{:.5f} rto screen {:.5f},0 nohead lw 4 lc rgb '{}'\n", tag,
-                     x / kWidth, y, mark_width / kWidth, kBlue);
-    else if (mark == "|")
-      fmt::format_to(out, "set arrow {} from screen {:.5f},{:.5f} rto screen 0,{:.5f} nohead lw 2.5 lc rgb '{}'\n", tag,
-                     (x + mark_width / 2) / kWidth, y - 9 / height, 18 / height, kPurple);
-    else
-      fmt::format_to(out, "set label {} '' at screen {:.5f},{:.5f} point {}\n", tag, (x + mark_width / 2) / kWidth, y,
-                     mark);
-    ++tag;
-    fmt::format_to(out, "set label {} {} at screen {:.5f},{:.5f} left\n", tag++, label(name),
-                   (x + mark_width + 10) / kWidth, y);
-    x += mark_width + 52 + 12.6 * static_cast<double>(name.size());
-  };
-  if (used[static_cast<std::size_t>(Origin::kEbpf)]) entry("", "eBPF (sockops)", 36);
-  if (used[static_cast<std::size_t>(Origin::kNetlink)])
-    entry(fmt::format("pt 9 ps {:.3g} lc rgb '{}'", 1.8 * point, kOrange), "netlink (inet_diag)", 20);
-  if (used[static_cast<std::size_t>(Origin::kIperf3)])
-    entry(fmt::format("pt 6 ps {:.3g} lw 2.4 lc rgb '{}'", 2.4 * point, kBlack), "iperf3", 24);
-  if (retransmitted) entry("|", "retransmission", 10);
-}
 
-void append_panel(std::string& script, const Picture& picture, std::size_t index, const Scale& scale, double top,
-                  bool is_lowest, double point) {
-  const auto& panel = picture.panels[index];
-  auto out = std::back_inserter(script);
-  // The first panel carries what belongs to the whole picture.
-  if (index > 0) script += "unset label\nunset arrow\n";
-  if (!panel.title.empty())
-    fmt::format_to(out, "set label 10 {} at graph 0.5,1 center offset 0,0.7 tc rgb '{}'\n", label(panel.title), kGrey);
-  int tag = 20;
-  if (picture.panels.size() == 1) {
-    for (const auto& t : merged(panel.transitions, picture.end_s)) {
-      fmt::format_to(out,
-                     "set arrow {} from {:.6f}, graph 0 to {:.6f}, graph 1 nohead dt (6,6) lw 1.5 lc rgb '{}' back\n",
-                     tag, t.time_s, t.time_s, kGrey);
-      fmt::format_to(out,
-                     "set label {} {} at {:.6f}, graph 0.06 rotate by 90 left offset 0.7,0 font ',14' tc rgb '{}' "
-                     "front\n",
-                     tag, label(t.state), t.time_s, kGrey);
-      ++tag;
+ private:
+  template <class... T>
+  void put(fmt::format_string<T...> format, T&&... arguments) {
+    fmt::format_to(std::back_inserter(text_), format, std::forward<T>(arguments)...);
+  }
+
+  /// The x axis is that of the records' time, not one of differences.
+  bool is_time() const {
+    return std::ranges::any_of(picture_.charts, [](const Chart& c) { return c.is_lanes(); }) || picture_.x_from >= 0;
+  }
+
+  static double size_of(const Chart& chart) {
+    double largest = 0;
+    for (const auto& series : chart.series)
+      for (const auto& p : series.points) largest = std::max(largest, std::fabs(p.y));
+    return largest;
+  }
+
+  double x(double pt) const { return pt / paper_.width_pt; }
+  double y(double pt) const { return 1 - pt / layout_.height; }
+  double font(double pt) const { return pt * terminal_.font; }
+  double line(double pt) const { return pt * terminal_.line; }
+  double mark(double pt) const { return pt * terminal_.mark; }
+
+  std::string points(const Style& style, double factor = 1) const {
+    return fmt::format("pt {} ps {:.3g} lw {:.3g} lc rgb '{}'", style.mark, mark(style.mark_pt * factor), line(0.7),
+                       style.colour);
+  }
+  std::string lines(const Style& style, double width) const {
+    return fmt::format("lw {:.3g} lc rgb '{}' dt {}", line(width), style.colour, style.dash);
+  }
+
+  void put_data(std::size_t chart) {
+    const auto& series = picture_.charts[chart].series;
+    const double divisor = scales_[chart].divisor;
+    for (std::size_t i = 0; i < series.size(); ++i) {
+      put("$c{}s{} << END\n", chart, i);
+      for (const auto& p : series[i].points) {
+        put("{:.6g} {:.6g}", p.x / x_scale_.divisor, p.y / divisor);
+        if (series[i].form == Form::kMeans) put(" {:.6g}", p.half / x_scale_.divisor);
+        put("\n");
+      }
+      put("END\n");
     }
   }
-  const auto ticks = rug(panel.retransmissions_s, picture.end_s);
-  if (!ticks.empty()) {
-    script += "$rug << END\n";
-    for (const double t : ticks) fmt::format_to(out, "{:.6f} 0\n", t);
-    script += "END\n";
-  }
-  for (std::size_t i = 0; i < panel.series.size(); ++i)
-    append_data(script, fmt::format("s{}", i), panel.series[i], scale, picture.is_rate);
 
-  script += is_lowest ? "set format x '%g'\n" : "set format x ''\n";
-  script += "plot \\\n";
-  bool dense = false;
-  for (const auto& series : panel.series) dense |= series.points.size() > 300;
-  if (!ticks.empty())
-    fmt::format_to(out, "$rug using 1:({:.7g}) with impulses lw 1.5 lc rgb '{}' notitle, \\\n", top * 0.035, kPurple);
-  // Netlink's marks lie under the thin line of eBPF, which would vanish below them; iperf3's open ones on top.
-  for (const auto origin : {Origin::kNetlink, Origin::kEbpf, Origin::kIperf3})
-    for (std::size_t i = 0; i < panel.series.size(); ++i)
-      if (panel.series[i].origin == origin && !panel.series[i].points.empty())
-        fmt::format_to(out, "$s{} {} notitle, \\\n", i, style(panel.series[i], picture.is_rate, dense, point));
-  script += "NaN notitle\n";
-}
+  void put_text(double at_x, double at_y, std::string_view text, double size, std::string_view colour,
+                std::string_view more = "left") {
+    put("set label {} {} at screen {:.5f},{:.5f} {} font ',{:.3g}' tc rgb '{}'\n", ++label_, text, x(at_x), y(at_y),
+        more, font(size), colour);
+  }
+
+  void put_legend() {
+    for (const auto& entry : layout_.entries) {
+      const double middle = layout_.legend_top + kLegendRow * (static_cast<double>(entry.row) + 0.5);
+      const auto& style = style_of(entry.look);
+      const double centre = entry.x + kMarkWidth / 2;
+      if (entry.kind == Entry::Kind::kRetransmission) {
+        put("set arrow {} from screen {:.5f},{:.5f} rto screen 0,{:.5f} nohead lw {:.3g} lc rgb '{}'\n", ++arrow_,
+            x(centre), y(middle + 3.5), 7 / layout_.height, line(0.9), kRetransmissionColour);
+      } else if (entry.kind == Entry::Kind::kRecovery) {
+        put("set object {} rectangle from screen {:.5f},{:.5f} to screen {:.5f},{:.5f} fs solid noborder fc rgb '{}'\n",
+            ++object_, x(entry.x + 3), y(middle + 3), x(entry.x + kMarkWidth - 1), y(middle - 3),
+            kRecoveries[entry.ca_state].colour);
+      } else {
+        if (entry.form != Form::kMarks)
+          put("set arrow {} from screen {:.5f},{:.5f} rto screen {:.5f},0 nohead {}\n", ++arrow_, x(entry.x), y(middle),
+              x(kMarkWidth), lines(style, entry.form == Form::kMeans ? 1.0 : 1.3));
+        if (entry.form == Form::kMarks || entry.form == Form::kMeans)
+          put("set label {} '' at screen {:.5f},{:.5f} point {}\n", ++label_, x(centre), y(middle), points(style));
+      }
+      put_text(entry.x + kMarkWidth + 4, middle, label(entry.text), kText, "#202020");
+    }
+  }
+
+  void put_frame() {
+    double at = 4;
+    for (const auto& one : layout_.title)
+      put_text(kEdge, (at += 11.5) - 5.5, in_quotes("{/:Bold " + enhanced(one) + "}"), kTitle, "#000000");
+    for (const auto& one : layout_.subtitle) put_text(kEdge, (at += 8) - 3, label(one), kSmall, kGrey);
+    at = layout_.height - 3.5;
+    for (auto one = layout_.notes.rbegin(); one != layout_.notes.rend(); ++one, at -= 7.5)
+      put_text(kEdge, at - 2, label(*one), kSmall, kGrey);
+    put_text(kLeft + (paper_.width_pt - kLeft - kRight) / 2, layout_.charts.back().bottom + 18,
+             label(with_unit(picture_.x.label, x_scale_.unit)), kText, "#202020", "center");
+    put_legend();
+  }
+
+  static std::string with_unit(const std::string& name, const std::string& unit) {
+    return unit.empty() ? name : fmt::format("{} ({})", name, unit);
+  }
+
+  void put_picture() {
+    label_ = arrow_ = object_ = 0;
+    put("set multiplot\nunset key\nset border 3 lc rgb '{}' lw {:.3g}\n", kGrey, line(0.5));
+    put("set grid lc rgb '{}' lw {:.3g} lt 1\nset errorbars 0\n", kGrid, line(0.4));
+    put("set tics nomirror out scale 0.4 textcolor rgb '#202020' font ',{:.3g}'\n", font(kText));
+    put("set style textbox opaque noborder fillcolor '#ffffff' margins 0.3,0.3\n");
+    put("set xtics offset 0,0.3\nset ytics offset 0.4,0\n");
+    const double from = picture_.x_from / x_scale_.divisor, to = picture_.x_to / x_scale_.divisor;
+    put("set xrange [{:.7g}:{:.7g}]\nset xtics {:.4g}\n", from, to,
+        tick_step(to - from, (paper_.width_pt - kLeft - kRight) / 42));
+    put("set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", x(kLeft), x(paper_.width_pt - kRight));
+    put_frame();
+    for (std::size_t i = 0; i < picture_.charts.size(); ++i) {
+      // The first chart carries what belongs to the whole picture.
+      if (i > 0) {
+        put("unset label\nunset arrow\nunset object\n");
+        label_ = arrow_ = object_ = 0;
+      }
+      const auto& box = layout_.charts[i];
+      put("set tmargin at screen {:.5f}\nset bmargin at screen {:.5f}\n", y(box.top), y(box.bottom));
+      put("set format x '{}'\n", i + 1 == picture_.charts.size() ? "%g" : "");
+      if (!picture_.charts[i].title.empty())
+        put_text(kLeft, box.top - 5, label(picture_.charts[i].title), kSmall, kGrey);
+      if (picture_.charts[i].is_lanes())
+        put_lanes(picture_.charts[i], box);
+      else
+        put_chart(i);
+    }
+    put("unset multiplot\n");
+  }
+
+  void put_chart(std::size_t index) {
+    const auto& chart = picture_.charts[index];
+    const auto& box = layout_.charts[index];
+    const auto& scale = scales_[index];
+    double least = 0, greatest = 0;
+    for (const auto& series : chart.series)
+      for (const auto& p : series.points) {
+        least = std::min(least, p.y / scale.divisor);
+        greatest = std::max(greatest, p.y / scale.divisor);
+      }
+    if (chart.axis.dimension == Dimension::kShare) greatest = std::max(greatest, 100.0);
+    if (least == 0 && greatest == 0) {
+      greatest = 1;
+      if (chart.is_difference) least = -1;
+    }
+    const double room = 0.07 * (greatest - least);
+    put("set yrange [{:.6g}:{:.6g}]\n",
+        least < 0             ? least - room
+        : chart.is_difference ? -room
+                              : 0,
+        greatest > 0 ? greatest + room : room);
+    double step = tick_step(greatest - least, (box.bottom - box.top) / 19);
+    if (chart.axis.dimension == Dimension::kNumber && scale.divisor == 1) step = std::max(step, 1.0);
+    put("set ytics {:.4g}\nset format y '%g'\n", step);
+    put_text(8, (box.top + box.bottom) / 2, label(with_unit(chart.axis.label, scale.unit)), kText, "#202020",
+             "center rotate by 90");
+    if (chart.is_difference)
+      put("set arrow {} from graph 0, first 0 to graph 1, first 0 nohead back lw {:.3g} lc rgb '{}'\n", ++arrow_,
+          line(0.6), kGrey);
+    std::string plots;
+    // Marks of many lie below the thin line, which would hide them less than they it; iperf3's open ones on top.
+    for (const auto* looks : {"12", "056789A", "3", "4"})
+      for (std::size_t i = 0; i < chart.series.size(); ++i) {
+        const auto& series = chart.series[i];
+        if (series.points.empty() ||
+            std::string_view(looks).find("0123456789A"[static_cast<std::size_t>(series.look)]) ==
+                std::string_view::npos)
+          continue;
+        plots += fmt::format("$c{}s{} {} notitle, \\\n", index, i, how(series));
+      }
+    put("plot \\\n{}-1e300 notitle\n", plots);
+  }
+
+  std::string how(const Series& series) const {
+    const auto& style = style_of(series.look);
+    const bool dense = series.points.size() > 250;
+    switch (series.form) {
+      case Form::kSteps:
+        return fmt::format("using 1:2 with steps {}", lines(style, dense ? 0.7 : 1.0));
+      case Form::kLine:
+        return fmt::format("using 1:2 with lines {}", lines(style, dense ? 0.7 : 1.0));
+      case Form::kMeans:
+        return fmt::format("using 1:2:3 with xerrorbars {} dt 1", points(style, dense ? 0.7 : 1));
+      case Form::kMarks:
+        break;
+    }
+    return fmt::format("using 1:2 with points {}", points(style, dense ? 0.75 : 1));
+  }
+
+  void put_lanes(const Chart& chart, const Box& box) {
+    const double pixel = (picture_.x_to - picture_.x_from) / (paper_.width_pt - kLeft - kRight) / x_scale_.divisor;
+    const auto count = static_cast<double>(chart.lanes.size());
+    put("set yrange [{:.1f}:0]\nunset ytics\nset ytics scale 0 offset 0.4,0 font ',{:.3g}' (", count, font(kText));
+    for (std::size_t i = 0; i < chart.lanes.size(); ++i)
+      put("{}{} {:.1f}", i > 0 ? ", " : "", label(chart.lanes[i].label), static_cast<double>(i) + 0.5);
+    put(")\n");
+    const auto bar = [&](double from, double to, double top, double bottom, std::string_view colour) {
+      put("set object {} rectangle from first {:.6g},{:.3f} to first {:.6g},{:.3f} fs solid noborder fc rgb '{}' "
+          "clip\n",
+          ++object_, from, top, std::max(to, from + pixel), bottom, colour);
+    };
+    std::string ticks;
+    for (std::size_t i = 0; i < chart.lanes.size(); ++i) {
+      const auto& lane = chart.lanes[i];
+      const double top = static_cast<double>(i) + 0.12, bottom = static_cast<double>(i) + 0.88;
+      for (std::size_t k = 0; k < lane.recoveries.size(); ++k) {
+        auto one = lane.recoveries[k];
+        if (one.ca_state == 0 || one.ca_state >= kRecoveries.size()) continue;
+        // What is nearer than a point is one.
+        while (k + 1 < lane.recoveries.size() && lane.recoveries[k + 1].ca_state == one.ca_state &&
+               lane.recoveries[k + 1].from_s - one.to_s < 0.7 * pixel * x_scale_.divisor)
+          one.to_s = lane.recoveries[++k].to_s;
+        bar(one.from_s / x_scale_.divisor, one.to_s / x_scale_.divisor, top + 0.1, bottom - 0.1,
+            kRecoveries[one.ca_state].colour);
+      }
+      for (const auto& t : merged(lane.transitions, 0.04 * (picture_.x_to - picture_.x_from))) {
+        const double at = t.time_s / x_scale_.divisor;
+        put("set arrow {} from first {:.6g},{:.3f} to first {:.6g},{:.3f} nohead front lw {:.3g} lc rgb '#000000'\n",
+            ++arrow_, at, top, at, bottom, line(0.8));
+        // Near the right end there is room on the left only.
+        const bool leftwards = t.time_s > picture_.x_from + 0.6 * (picture_.x_to - picture_.x_from);
+        put("set label {} {} at first {:.6g},{:.3f} {} offset {},0 front boxed font ',{:.3g}' tc rgb '#000000'\n",
+            ++label_, label(t.state), at, (top + bottom) / 2, leftwards ? "right" : "left", leftwards ? -0.5 : 0.5,
+            font(kSmall - 0.5));
+      }
+      for (const double t : columns_of(lane.retransmissions_s, 0.7 * pixel * x_scale_.divisor))
+        ticks += fmt::format("{:.6g} {:.3f} 0 {:.3f}\n", t / x_scale_.divisor, top, bottom - top);
+    }
+    if (ticks.empty()) {
+      put("plot -1e300 notitle\n");
+    } else {
+      put("$ticks << END\n{}END\nplot $ticks with vectors nohead lw {:.3g} lc rgb '{}' notitle\n", ticks, line(0.6),
+          kRetransmissionColour);
+    }
+    put("unset ytics\nset ytics nomirror out scale 0.4 offset 0.4,0 textcolor rgb '#202020' font ',{:.3g}'\n",
+        font(kText));
+    (void)box;
+  }
+
+  const Picture& picture_;
+  const Paper& paper_;
+  Layout layout_;
+  Scale x_scale_;
+  std::vector<Scale> scales_;
+  Terminal terminal_;
+  std::string text_;
+  int label_ = 0, arrow_ = 0, object_ = 0;
+};
 
 /// A file in memory that ends with its descriptor.
 class MemoryFile {
@@ -222,15 +548,15 @@ class MemoryFile {
 
   int fd() const noexcept { return fd_; }
 
-  void write(std::string_view text) const {
+  void append(std::string_view text) const {
     while (!text.empty()) {
       const auto n = ::write(fd_, text.data(), text.size());
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) throw tcpinfo::Error({errno, std::generic_category()}, "keep gnuplot's input in memory", {});
       text.remove_prefix(static_cast<std::size_t>(n));
     }
-    ::lseek(fd_, 0, SEEK_SET);
   }
+  void rewind() const { ::lseek(fd_, 0, SEEK_SET); }
 
   std::string read() const {
     struct stat status {};
@@ -251,17 +577,22 @@ class MemoryFile {
   int fd_;
 };
 
-/// Runs gnuplot and gives its exit status; 127 with errno's value in `error` if it cannot be started.
-int run_gnuplot(const MemoryFile& input, const MemoryFile& output, const MemoryFile& errors, bool version_only,
-                int& error) {
+/// Pictures of one gnuplot: each image is an open descriptor, here and there.
+constexpr std::size_t kTogether = 24;
+
+/// Runs gnuplot and gives its exit status; 127 with errno's value in `error` if it cannot be started. `outputs` keep
+/// their descriptors there.
+int run_gnuplot(const MemoryFile& input, const MemoryFile& errors, std::span<const std::unique_ptr<MemoryFile>> outputs,
+                const char* option, int& error) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, input.fd(), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, output.fd(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, errors.fd(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, errors.fd(), STDERR_FILENO);
-  // -d: the user's own settings would change the pictures.
-  std::string program = "gnuplot", option = version_only ? "--version" : "-d";
-  char* arguments[] = {program.data(), option.data(), nullptr};
+  // Onto itself: stays open across exec (glibc 2.29).
+  for (const auto& output : outputs) posix_spawn_file_actions_adddup2(&actions, output->fd(), output->fd());
+  std::string program = "gnuplot", argument = option;
+  char* arguments[] = {program.data(), argument.data(), nullptr};
   pid_t child = -1;
   error = posix_spawnp(&child, "gnuplot", &actions, nullptr, arguments, environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -295,90 +626,56 @@ std::string enhanced(std::string_view text) {
   return result;
 }
 
-std::string gnuplot_script(const Picture& picture, Image image) {
-  const auto grid = layout(picture.panels.size());
-  const double largest = picture.maximum();
-  const auto scale = scale_for(picture.dimension, largest);
-  const double top = largest > 0 ? largest / scale.divisor * 1.08 : 1;
-  const auto height = grid.height;
+std::string_view extension(Image image) { return image == Image::kPng ? "png" : image == Image::kSvg ? "svg" : "pdf"; }
 
-  std::string script;
-  auto out = std::back_inserter(script);
-  if (image == Image::kPng)
-    fmt::format_to(out, "set terminal pngcairo size {:.0f},{:.0f} enhanced font 'sans,19' background '#ffffff'\n",
-                   kWidth, height);
-  else
-    fmt::format_to(out,
-                   "set terminal svg size {:.0f},{:.0f} dynamic enhanced font 'sans-serif,23' background '#ffffff'\n",
-                   kWidth, height);
-  // The SVG terminal counts in pixels and makes marks larger with the font.
-  const double point = image == Image::kPng ? 1 : 0.42, font = image == Image::kPng ? 1 : 1.21;
-  const double title_size = 24 * font, tiny_size = 13 * font;
-  const double small_size = font * std::clamp(15 * 96 / static_cast<double>(picture.subtitle.size()), 10.0, 15.0);
-
-  fmt::format_to(out, "set encoding utf8\nset multiplot\nset border 3 lc rgb '{}' lw 1\n", kGrey);
-  fmt::format_to(
-      out, "set grid lc rgb '{}' lw 1 lt 1\nset errorbars 0\nset tics nomirror out textcolor rgb '#202020'\n", kGrid);
-  fmt::format_to(out, "set xrange [{:.6g}:{:.6g}]\nset yrange [0:{:.7g}]\n", -0.01 * picture.end_s,
-                 picture.end_s * 1.02, top);
-  if (grid.rows > 1) fmt::format_to(out, "set ytics {:.4g}\n", tick_step(top, 4));
-  if (grid.columns > 1) fmt::format_to(out, "set xtics {:.4g}\n", tick_step(picture.end_s, 5));
-  if (top < 1.5 && picture.dimension == Dimension::kNumber) script += "set ytics 1\n";
-  script += "unset key\nset tics scale 0.5\nset xtics offset 0,0.25\n";
-  append_legend(script, picture, height, point);
-  fmt::format_to(out, "set label 8 'Time since the start of the test (s)' at screen {:.5f},{:.5f} center\n",
-                 (kLeft + (kWidth - kLeft - kRight) / 2) / kWidth, 76 / height);
-  fmt::format_to(out, "set label 1 {} at screen {:.5f},{:.5f} left font ',{:.3g}'\n",
-                 in_quotes("{/:Bold " + enhanced(picture.title) + "}"), 28 / kWidth, 1 - 34 / height, title_size);
-  fmt::format_to(out, "set label 2 {} at screen {:.5f},{:.5f} left font ',{:.3g}' tc rgb '{}'\n",
-                 label(picture.subtitle), 28 / kWidth, 1 - 72 / height, small_size, kGrey);
-  const auto lines = wrapped(picture.notes, 125);
-  for (std::size_t i = 0; i < lines.size(); ++i)
-    fmt::format_to(out, "set label {} {} at screen {:.5f},{:.5f} left font ',{:.3g}' tc rgb '{}'\n", i + 3,
-                   label(lines[i]), 28 / kWidth, (20 + 22 * static_cast<double>(lines.size() - 1 - i)) / height,
-                   tiny_size, kGrey);
-  fmt::format_to(out, "set label 9 {} at screen {:.5f},{:.5f} center rotate by 90\n",
-                 label(scale.unit.empty() ? picture.axis : fmt::format("{} ({})", picture.axis, scale.unit)),
-                 26 / kWidth, (kFooter + (height - kHeader - kFooter) / 2) / height);
-
-  const double cell_width = (kWidth - kLeft - kRight + kGap) / static_cast<double>(grid.columns);
-  const double cell_height = (height - kHeader - kFooter) / static_cast<double>(grid.rows);
-  const bool several = picture.panels.size() > 1;
-  for (std::size_t i = 0; i < picture.panels.size(); ++i) {
-    const auto row = static_cast<double>(i / grid.columns), column = static_cast<double>(i % grid.columns);
-    const double left = kLeft + column * cell_width, right = left + cell_width - kGap;
-    const double upper = height - kHeader - row * cell_height - (several ? 36 : 0);
-    const double lower = height - kHeader - (row + 1) * cell_height + (several ? 10 : 0);
-    fmt::format_to(out, "set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", left / kWidth, right / kWidth);
-    fmt::format_to(out, "set tmargin at screen {:.5f}\nset bmargin at screen {:.5f}\n", upper / height, lower / height);
-    script += column == 0 ? "set format y '%g'\n" : "set format y ''\n";
-    append_panel(script, picture, i, scale, top, i + grid.columns >= picture.panels.size(), point);
-  }
-  script += "unset multiplot\n";
-  return script;
+std::string gnuplot_script(const Picture& picture, std::span<const Image> images,
+                           const std::vector<std::string>& outputs, const Paper& paper) {
+  return Script(picture, paper).text(images, outputs);
 }
 
 bool gnuplot_exists() {
-  const MemoryFile input("input"), output("output"), errors("errors");
+  const MemoryFile input("input"), errors("errors");
   int error = 0;
-  return run_gnuplot(input, output, errors, true, error) == 0;
+  return run_gnuplot(input, errors, {}, "--version", error) == 0;
 }
 
-std::string render(const Picture& picture, Image image) {
-  const MemoryFile input("gnuplot-input"), output("gnuplot-output"), errors("gnuplot-errors");
-  input.write(gnuplot_script(picture, image));
+std::vector<std::vector<std::string>> render(std::span<const Picture> pictures, std::span<const Image> images,
+                                             const Paper& paper) {
+  if (pictures.size() > kTogether) {
+    auto result = render(pictures.first(kTogether), images, paper);
+    std::ranges::move(render(pictures.subspan(kTogether), images, paper), std::back_inserter(result));
+    return result;
+  }
+  const MemoryFile input("gnuplot-input"), errors("gnuplot-errors");
+  std::vector<std::unique_ptr<MemoryFile>> files;
+  for (const auto& picture : pictures) {
+    std::vector<std::string> outputs;
+    for (std::size_t i = 0; i < images.size(); ++i) {
+      files.push_back(std::make_unique<MemoryFile>("gnuplot-output"));
+      outputs.push_back(fmt::format("/dev/fd/{}", files.back()->fd()));
+    }
+    input.append(gnuplot_script(picture, images, outputs, paper));
+  }
+  input.rewind();
   int error = 0;
-  const int status = run_gnuplot(input, output, errors, false, error);
-  const auto action = fmt::format("draw {} as {} with gnuplot", picture.name, image == Image::kPng ? "PNG" : "SVG");
+  // -d: the user's own settings would change the pictures.
+  const int status = run_gnuplot(input, errors, files, "-d", error);
+  std::vector<std::vector<std::string>> result(pictures.size());
+  std::string missing;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    auto& bytes = result[i / images.size()].emplace_back(files[i]->read());
+    if (bytes.empty() && missing.empty())
+      missing = fmt::format("{}.{}", pictures[i / images.size()].name, extension(images[i % images.size()]));
+  }
+  const auto action = fmt::format("draw {} with gnuplot", missing.empty() ? "pictures" : missing);
   if (error != 0)
     throw tcpinfo::Error({error, std::generic_category()}, action, "install it: apt-get install gnuplot-nox");
-  auto bytes = output.read();
-  if (status != 0 || bytes.empty())
+  if (status != 0 || !missing.empty())
     throw tcpinfo::Error({EIO, std::generic_category()}, action,
-                         fmt::format("gnuplot ended with {}: {}; 5.4 with the terminals pngcairo and svg is needed: "
-                                     "apt-get install gnuplot-nox",
+                         fmt::format("gnuplot ended with {}: {}; 5.4 with the terminals pngcairo, pdfcairo and svg is "
+                                     "needed: apt-get install gnuplot-nox",
                                      status, first_line(errors.read())));
-  return bytes;
+  return result;
 }
 
 }  // namespace plot

@@ -9,15 +9,10 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/json.hpp>
 
-#include "iperf3.hpp"
+#include "samples.hpp"
 
 namespace plot {
 namespace {
-
-std::optional<Endpoint> endpoint(std::string_view text, std::uint16_t port) {
-  const auto address = tcpinfo::parse_address(text.substr(0, text.find('%')));
-  return address ? std::optional<Endpoint>({*address, port}) : std::nullopt;
-}
 
 /// iperf3's intervals with `shift_s` added, which brings the clock of the side that wrote them to the axis.
 std::vector<Interval> intervals(const validation::Iperf3Stream& stream, double shift_s) {
@@ -41,28 +36,45 @@ std::vector<Interval> intervals(const validation::Iperf3Stream& stream, double s
   return result;
 }
 
-bool same(const Endpoint& a, const Endpoint& b) {
-  return a.port == b.port && a.address.halves[0] == b.address.halves[0] && a.address.halves[1] == b.address.halves[1];
+/// The same stream seen from its other end.
+validation::Iperf3Stream other_end(const validation::Iperf3Stream& stream) {
+  validation::Iperf3Stream other;
+  other.socket = stream.socket;
+  other.local_address = stream.peer_address;
+  other.peer_address = stream.local_address;
+  other.local_port = stream.peer_port;
+  other.peer_port = stream.local_port;
+  other.sender = !stream.sender;
+  return other;
 }
 
 void add_side(Run& run, const validation::Iperf3Result& result, double shift_s) {
+  const bool side_sends = std::ranges::any_of(result.streams, &validation::Iperf3Stream::sender);
   for (const auto& one : result.streams) {
-    const auto local = endpoint(one.local_address, one.local_port), peer = endpoint(one.peer_address, one.peer_port);
-    if (!local || !peer) continue;
-    const auto& sender = one.sender ? *local : *peer;
-    const auto& receiver = one.sender ? *peer : *local;
-    auto found = std::ranges::find_if(
-        run.streams, [&](const Stream& s) { return same(s.sender, sender) && same(s.receiver, receiver); });
+    // An end is known by its ports: what iperf3 calls its address may be a name.
+    const auto is_it = [&](const StreamEnd& end) {
+      return end.iperf3.local_port == one.local_port && end.iperf3.peer_port == one.peer_port && end.intervals.empty();
+    };
+    auto found =
+        std::ranges::find_if(run.streams, [&](const Stream& s) { return is_it(one.sender ? s.sender : s.receiver); });
     if (found == run.streams.end()) {
-      run.streams.push_back({.sender = sender, .receiver = receiver, .sent = {}, .received = {}});
+      Stream stream;
+      stream.client_sends = one.sender != result.is_server;
+      (one.sender ? stream.receiver : stream.sender).iperf3 = other_end(one);
+      run.streams.push_back(std::move(stream));
       found = run.streams.end() - 1;
     }
-    (one.sender ? found->sent : found->received) = intervals(one, shift_s);
+    auto& end = one.sender ? found->sender : found->receiver;
+    end.iperf3 = one;
+    end.intervals = intervals(one, shift_s);
+    end.side_sends = side_sends;
   }
 }
 
-std::vector<tcpinfo_record> read_records(Run& run, const char* file) {
-  const auto path = run.directory / file;
+/// Records of a source. Runs that were made elsewhere, or by an older validator, have not all of them.
+void read_records(Run& run, tcpinfo::SourceId source) {
+  const auto path = run.directory / fmt::format("{}.jsonl", tcpinfo::name(source));
+  const bool expected = source == tcpinfo::SourceId::kSockops || source == tcpinfo::SourceId::kInetDiag;
   try {
     bool truncated = false;
     auto records = tcpinfo::read_json_lines(path, &truncated);
@@ -71,12 +83,12 @@ std::vector<tcpinfo_record> read_records(Run& run, const char* file) {
           "read {}: its last line is cut off, the {} records before it are shown (run tcpinfo-validate again "
           "for all of them)",
           path.string(), records.size()));
-    return records;
+    run.records[source] = std::move(records);
   } catch (const tcpinfo::Error& error) {
+    const bool missing = error.code() == std::errc::no_such_file_or_directory;
+    if (missing && !expected) return;
     run.defects.emplace_back(error.what());
-    if (error.code() == std::errc::no_such_file_or_directory)
-      run.defects.back() += " (tcpinfo-validate run writes it: run it again)";
-    return {};
+    if (missing) run.defects.back() += " (tcpinfo-validate run writes it: run it again)";
   }
 }
 
@@ -94,43 +106,66 @@ void read_verdict(Run& run) {
 
 std::uint64_t first_time_ns(const Run& run) {
   std::uint64_t first = 0;
-  for (const auto* records : {&run.sockops, &run.inet_diag})
-    for (const auto& raw : *records)
+  for (const auto& [source, records] : run.records)
+    for (const auto& raw : records)
       if (const auto t = tcpinfo::Record(raw).time_ns(); t && (first == 0 || *t < first)) first = *t;
   return first;
 }
 
-/// How much later than the axis the clock began in the result of "client" or "server".
-double shift_s(const Run& run, std::string_view file) {
+const validation::Alignment* alignment(const Run& run, std::string_view file) {
   const validation::Alignment* best = nullptr;
   if (run.verdict)
     for (const auto& a : run.verdict->alignments)
       if (a.file == file && (!best || a.uncertainty_ns < best->uncertainty_ns)) best = &a;
-  return best ? static_cast<double>(static_cast<std::int64_t>(best->start_boot_ns - run.start_boot_ns)) / 1e9 : 0;
+  return best;
+}
+
+double seconds_after(const Run& run, std::uint64_t time_ns) {
+  return static_cast<double>(static_cast<std::int64_t>(time_ns - run.start_boot_ns)) / 1e9;
+}
+
+/// When iperf3's first data connection of a result was made: its clock started at about that time.
+std::optional<double> first_record_s(const Run& run, const validation::Iperf3Result& result) {
+  std::uint64_t first = 0;
+  for (const auto& [source, records] : run.records)
+    for (const auto& raw : records)
+      for (const auto& stream : result.streams)
+        if (const tcpinfo::Record record(raw);
+            record.time_ns() && validation::belongs(record, stream) && (first == 0 || *record.time_ns() < first))
+          first = *record.time_ns();
+  return first ? std::optional<double>(seconds_after(run, first)) : std::nullopt;
+}
+
+/// How much later than the axis the clock of a result began. `number`: of the runs of iperf3, from 1.
+double shift_s(Run& run, const validation::Iperf3Result& result, std::string_view side, int number) {
+  if (const auto* found = alignment(run, number == 1 ? std::string(side) : fmt::format("{}-{}", side, number)))
+    return run.uncertainty_s ? seconds_after(run, found->start_boot_ns) : 0;
+  if (number == 1) return 0;
+  run.remarks.push_back(
+      fmt::format("The {}'s clock of run {} of iperf3 is taken to begin with its first record: no alignment is known",
+                  side, number));
+  return first_record_s(run, result).value_or(0);
+}
+
+std::filesystem::path result_file(const Run& run, std::string_view stem, int number) {
+  return run.directory / (number == 1 ? fmt::format("{}.json", stem) : fmt::format("{}-{}.json", stem, number));
 }
 
 }  // namespace
 
 Run read_run(const std::filesystem::path& directory) {
+  using tcpinfo::SourceId;
+  using validation::FailedRuns;
   Run run;
   run.directory = directory;
   const auto absolute = std::filesystem::absolute(directory).lexically_normal();
   run.name = (absolute.has_filename() ? absolute : absolute.parent_path()).filename().string();
 
-  const auto client = validation::read_iperf3(directory / "iperf3.json", validation::FailedRuns::kAccept);
-  std::optional<validation::Iperf3Result> server;
-  try {
-    server = validation::read_iperf3(directory / "iperf3-server.json", validation::FailedRuns::kAccept);
-  } catch (const tcpinfo::Error& error) {
-    run.defects.emplace_back(error.what());
-    if (error.code() == std::errc::no_such_file_or_directory)
-      run.defects.back() += " (tcpinfo-validate run writes it: run it again)";
-  }
+  auto client = validation::read_iperf3(result_file(run, "iperf3", 1), FailedRuns::kAccept);
   run.iperf3_version = client.version;
   run.congestion_control = client.congestion_control;
-
-  run.sockops = read_records(run, "sockops.jsonl");
-  run.inet_diag = read_records(run, "inet_diag.jsonl");
+  for (const auto source : {SourceId::kSockops, SourceId::kInetDiag, SourceId::kIter, SourceId::kGetsockopt})
+    read_records(run, source);
   read_verdict(run);
   if (run.verdict && !run.verdict->alignments.empty()) {
     const auto& alignment = run.verdict->alignments.front();
@@ -140,15 +175,36 @@ Run read_run(const std::filesystem::path& directory) {
     run.start_boot_ns = first_time_ns(run);
   }
 
-  const bool aligned = run.uncertainty_s.has_value();
-  add_side(run, client, aligned ? shift_s(run, "client") : 0);
-  if (server) add_side(run, *server, aligned ? shift_s(run, "server") : 0);
+  std::error_code ignored;
+  const auto add = [&](const validation::Iperf3Result& result, std::string_view side, int number) {
+    add_side(run, result, shift_s(run, result, side, number));
+    if (!result.error.empty()) run.remarks.push_back("iperf3 ended with an error: " + result.error);
+  };
+  for (int number = 1;; ++number) {
+    if (number > 1) {
+      // Several runs, one after another.
+      if (!std::filesystem::exists(result_file(run, "iperf3", number), ignored)) break;
+      try {
+        client = validation::read_iperf3(result_file(run, "iperf3", number), FailedRuns::kAccept);
+      } catch (const tcpinfo::Error& error) {
+        run.defects.emplace_back(error.what());
+        continue;
+      }
+    }
+    add(client, "client", number);
+    try {
+      add(validation::read_iperf3(result_file(run, "iperf3-server", number), FailedRuns::kAccept), "server", number);
+    } catch (const tcpinfo::Error& error) {
+      run.defects.emplace_back(error.what());
+      if (error.code() == std::errc::no_such_file_or_directory)
+        run.defects.back() += " (tcpinfo-validate run writes it: run it again)";
+    }
+  }
   if (run.streams.empty())
     throw tcpinfo::Error(tcpinfo::Errc::kMalformed,
                          fmt::format("read {}: it names no stream{}", (directory / "iperf3.json").string(),
                                      client.error.empty() ? "" : ", as iperf3 failed: " + client.error),
                          "run tcpinfo-validate again");
-  if (!client.error.empty()) run.remarks.push_back("iperf3 ended with an error: " + client.error);
   return run;
 }
 

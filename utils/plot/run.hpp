@@ -10,15 +10,10 @@
 
 #include <tcpinfo/record.hpp>
 
+#include "iperf3.hpp"
 #include "verdict.hpp"
 
 namespace plot {
-
-/// One end of a connection.
-struct Endpoint {
-  tcpinfo_address address{};
-  std::uint16_t port = 0;
-};
 
 /// What iperf3 says of one stream in one interval; times on the axis of the test, also where -O made iperf3's own begin
 /// anew.
@@ -29,11 +24,17 @@ struct Interval {
   std::map<tcpinfo::Field, double> values;  ///< of the table's rows that iperf3 has a name for, in iperf3's units
 };
 
+/// One end of a stream.
+struct StreamEnd {
+  /// As iperf3 said it on this side; where it did not, the addresses only.
+  validation::Iperf3Stream iperf3;
+  std::vector<Interval> intervals;  ///< those of iperf3, in their order
+  bool side_sends = false;          ///< some stream of this side sends
+};
+
 struct Stream {
-  Endpoint sender;
-  Endpoint receiver;
-  std::vector<Interval> sent;      ///< of the side that sends: these have the TCP fields
-  std::vector<Interval> received;  ///< of the other side
+  StreamEnd sender, receiver;  ///< the sender's intervals have the TCP fields
+  bool client_sends = true;
 };
 
 /// Everything that is known of one run.
@@ -43,8 +44,7 @@ struct Run {
   std::string iperf3_version;
   std::string congestion_control;
   std::vector<Stream> streams;
-  std::vector<tcpinfo_record> sockops;
-  std::vector<tcpinfo_record> inet_diag;
+  std::map<tcpinfo::SourceId, std::vector<tcpinfo_record>> records;
   std::optional<validation::Verdict> verdict;
   std::uint64_t start_boot_ns = 0;      ///< 0 of the time axis
   std::optional<double> uncertainty_s;  ///< of that; nothing: the first record is taken for the start
