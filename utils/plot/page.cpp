@@ -127,10 +127,13 @@ std::string megabits(double value) {
 std::string milliseconds(std::uint64_t us) { return fmt::format("{:.4g} ms", static_cast<double>(us) / 1e3); }
 std::string percent(double share) { return fmt::format("{:.3g} %", share * 100); }
 
-std::string share_of(std::uint64_t part, std::uint64_t whole) {
-  return whole == 0
-             ? grouped(part)
-             : fmt::format("{} ({})", grouped(part), percent(static_cast<double>(part) / static_cast<double>(whole)));
+constexpr const char* kAbsent = "–";
+using Count = std::optional<std::uint64_t>;
+
+std::string share_of(Count part, Count whole) {
+  if (!part) return kAbsent;
+  if (whole.value_or(0) == 0) return grouped(*part);
+  return fmt::format("{} ({})", grouped(*part), percent(static_cast<double>(*part) / static_cast<double>(*whole)));
 }
 
 /// What the path was asked for, and what it was found to do.
@@ -141,7 +144,8 @@ void append_link(std::string& html, const validation::LinkReport& link) {
                  "<h3>Path</h3>\n<p>Made by {}, MTU {}; round trip before the test {} at least, {} in the median.</p>\n"
                  "<div class=\"table\"><table>\n<tr><th><th class=n>Client to server, asked<th class=n>measured<th "
                  "class=n>Server to client, asked<th class=n>measured</tr>\n",
-                 escape(link.engine), link.mtu, milliseconds(link.rtt_least_us), milliseconds(link.rtt_median_us));
+                 escape(link.engine), link.mtu, link.rtt_least_us ? milliseconds(*link.rtt_least_us) : kAbsent,
+                 link.rtt_median_us ? milliseconds(*link.rtt_median_us) : kAbsent);
   const auto line = [&](std::string_view what, const auto& asked, const auto& measured) {
     fmt::format_to(out, "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}</tr>\n", what,
                    asked(link.there), measured(link.there), asked(link.back), measured(link.back));
@@ -149,10 +153,10 @@ void append_link(std::string& html, const validation::LinkReport& link) {
   using Way = validation::WayReport;
   line(
       "Rate; the most in 100 ms", [](const Way& w) { return megabits(w.rate_mbit); },
-      [](const Way& w) { return w.busiest_mbit > 0 ? megabits(w.busiest_mbit) : std::string("–"); });
+      [](const Way& w) { return w.busiest_mbit ? megabits(*w.busiest_mbit) : std::string(kAbsent); });
   line(
       "Delay; the latest after it was due", [](const Way& w) { return milliseconds(w.delay_us); },
-      [](const Way& w) { return milliseconds(w.latest_us); });
+      [](const Way& w) { return w.latest_us ? milliseconds(*w.latest_us) : std::string(kAbsent); });
   line(
       "Jitter", [](const Way& w) { return milliseconds(w.jitter_us); }, [](const Way&) { return "–"; });
   line(
@@ -173,7 +177,7 @@ void append_link(std::string& html, const validation::LinkReport& link) {
       },
       [](const Way& w) { return share_of(w.marked, w.packets); });
   line(
-      "Packets", [](const Way&) { return "–"; }, [](const Way& w) { return grouped(w.packets); });
+      "Packets", [](const Way&) { return "–"; }, [](const Way& w) { return w.packets ? grouped(*w.packets) : std::string(kAbsent); });
   html += "</table></div>\n";
 }
 

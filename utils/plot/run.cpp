@@ -68,6 +68,7 @@ void add_side(Run& run, const validation::Iperf3Result& result, double shift_s) 
     end.iperf3 = one;
     end.intervals = intervals(one, shift_s);
     end.side_sends = side_sends;
+    end.threaded = result.threaded;
   }
 }
 
@@ -131,14 +132,17 @@ std::optional<double> first_record_s(const Run& run, const validation::Iperf3Res
     for (const auto& raw : records)
       for (const auto& stream : result.streams)
         if (const tcpinfo::Record record(raw);
-            record.time_ns() && validation::belongs(record, stream) && (first == 0 || *record.time_ns() < first))
+            record.time_ns() && validation::has_ports(record, stream) && (first == 0 || *record.time_ns() < first))
           first = *record.time_ns();
   return first ? std::optional<double>(seconds_after(run, first)) : std::nullopt;
 }
 
 /// How much later than the axis the clock of a result began. `number`: of the runs of iperf3, from 1.
 double shift_s(Run& run, const validation::Iperf3Result& result, std::string_view side, int number) {
-  if (const auto* found = alignment(run, number == 1 ? std::string(side) : fmt::format("{}-{}", side, number)))
+  // Where there were several, each has its number.
+  const auto* found = alignment(run, fmt::format("{} {}", side, number));
+  if (!found && number == 1) found = alignment(run, side);
+  if (found)
     return run.uncertainty_s ? seconds_after(run, found->start_boot_ns) : 0;
   if (number == 1) return 0;
   run.remarks.push_back(

@@ -30,6 +30,7 @@ struct StreamEnd {
   validation::Iperf3Stream iperf3;
   std::vector<Interval> intervals;  ///< those of iperf3, in their order
   bool side_sends = false;          ///< some stream of this side sends
+  bool threaded = false;            ///< of Iperf3Result
 };
 
 struct Stream {

@@ -64,9 +64,10 @@ class Ends {
     End end;
     end.stream = &stream;
     end.cookie_bytes = client_sends ? static_cast<double>(validation::kCookieBytes) : 0;
+    const validation::Endpoint endpoint{&stream.iperf3, connects, stream.threaded, {}};
     for (std::size_t i = 0; i < kSources.size(); ++i)
-      end.samples[i] = validation::make_series(records(kSources[i].source), stream.iperf3, connects);
-    end.answers = validation::find_answers(records(SourceId::kGetsockopt), stream.iperf3, connects, stream.side_sends);
+      end.samples[i] = validation::make_series(records(kSources[i].source), endpoint);
+    end.answers = validation::find_answers(records(SourceId::kGetsockopt), endpoint, stream.side_sends);
     return end;
   }
 
