@@ -24,6 +24,7 @@
 #include "recording.hpp"
 #include "run.hpp"
 #include "run_pictures.hpp"
+#include "sampling.hpp"
 #include "suite.hpp"
 
 namespace {
@@ -245,6 +246,17 @@ int draw_files(const Options& options) {
   return whole ? 0 : kFailed;
 }
 
+/// The figure of tcpinfo-validate study.
+int draw_study(const fs::path& directory, const fs::path& out) {
+  const auto figures = plot::draw_study(validation::read_study(directory / "study.json"));
+  const SignalsHeld held;
+  plot::OutputFiles files;
+  for (const auto& figure : figures) files.add(out / figure.name, figure.bytes);
+  files.commit();
+  for (const auto& figure : figures) fmt::print("{}\n", (out / figure.name).string());
+  return 0;
+}
+
 int run(const Options& options) {
   std::error_code ignored;
   const auto folder =
@@ -252,6 +264,8 @@ int run(const Options& options) {
   if (folder == options.inputs.end()) return draw_files(options);
   if (options.inputs.size() > 1)
     cli::usage_error(fmt::format("{} is a folder: it is drawn by itself (or give files only)", *folder));
+  if (fs::exists(fs::path(*folder) / "study.json", ignored))
+    return draw_study(*folder, options.out.empty() ? fs::path(*folder) : options.out);
   return draw_folder(*folder, options);
 }
 
