@@ -586,8 +586,14 @@ class Run {
     constexpr double kBusy = 0.9, kSlow = 0.9;
     constexpr std::uint64_t kLateUs = 5000;
     const auto& link = verdict.link;
+    // What limits itself, or is limited by losses, says nothing of the machine.
+    const bool tries_all = scenario_.bitrate_mbit <= 0 && scenario_.bytes == 0 && scenario_.window == 0 &&
+                           scenario_.client_sysctl.empty() && scenario_.server_sysctl.empty() &&
+                           link.there.loss <= 0 && link.back.loss <= 0;
     for (const auto& [way, which] : {std::pair(&link.there, "there"), std::pair(&link.back, "back")}) {
-      if (busy_ > kBusy && way->rate_mbit > 0 && way->busiest_mbit && *way->busiest_mbit < kSlow * way->rate_mbit)
+      const bool has_data = scenario_.flow != (way == &link.there ? Flow::kReverse : Flow::kForward);
+      if (tries_all && has_data && busy_ > kBusy && way->rate_mbit > 0 && way->busiest_mbit &&
+          *way->busiest_mbit < kSlow * way->rate_mbit)
         verdict.remarks.push_back(
             fmt::format("the machine was too slow for {:g} Mbit/s: it carried {:.1f} Mbit/s {} at most, its processors "
                         "busy for {:.0f} % of the time",
