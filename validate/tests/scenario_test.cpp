@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -252,6 +254,13 @@ TEST(Scenario, Described) {
   s.link.back = {};
   EXPECT_EQ(describe(s), "IPv4, 4 streams each way, cubic, 1.5 Gbit/s there, delay 200 ms, loss 0.1 %, unlimited back");
   EXPECT_THAT(validation::describe_keys(), HasSubstr("ecn_mark"));
+}
+
+TEST(Scenario, KeysAreDocumented) {
+  std::ifstream file(TCPINFO_SCENARIOS "/../../docs/scenarios.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr(validation::describe_keys())) << "put in what tcpinfo-validate list --keys prints";
 }
 
 }  // namespace
