@@ -288,9 +288,12 @@ void check(const Scenario& scenario, const std::string& where) {
   if (scenario.mss != 0 && scenario.mss < 88) wrong("iperf3.mss", "the kernel takes 88 at least");
   if (scenario.burst > 0 && scenario.bitrate_mbit <= 0) wrong("iperf3.burst", "needs iperf3.bitrate");
   if (scenario.poll < milliseconds(1)) wrong("sources.poll", "give 1ms at least");
-  for (const auto* way : {&scenario.link.there, &scenario.link.back})
+  for (const auto* way : {&scenario.link.there, &scenario.link.back}) {
+    if (way->rate_mbit <= 0 && (way->queue_bytes > 0 || way->ecn_mark_bytes > 0))
+      wrong("link.queue and link.ecn_mark", "need link.rate: without one nothing waits");
     if (way->reordering > 0 && way->delay.count() == 0)
       wrong("link.reordering", "needs link.delay: a packet that is not delayed overtakes those that are");
+  }
 }
 
 /// Every congestion control of this kernel, its modules included.

@@ -202,6 +202,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"HalfASecond", kHead + "[iperf3]\nduration = \"1500ms\"\n", "", "whole seconds"},
         Mistake{"BurstWithoutBitrate", kHead + "[iperf3]\nburst = 3\n", "", "bitrate"},
         Mistake{"ReorderingWithoutDelay", kHead + "[link]\nreordering = \"1%\"\n", "", "link.delay"},
+        Mistake{"QueueWithoutRate", kHead + "[link]\nqueue = \"1MB\"\n", "", "link.rate"},
         Mistake{"SmallMss", kHead + "[iperf3]\nmss = 40\n", "", "88"}),
     [](const auto& mistake) { return mistake.param.name; });
 
