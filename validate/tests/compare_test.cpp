@@ -4,9 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <rapidjson/document.h>
+
 #include <algorithm>
 #include <cmath>
+#include <fstream>
 #include <functional>
+#include <map>
+#include <set>
+#include <sstream>
 #include <string>
 
 #include <fmt/format.h>
@@ -660,6 +666,82 @@ TEST_F(Compare, VerdictSurvivesItsFile) {
   EXPECT_THAT(to_table(v), AllOf(HasSubstr("snd_cwnd"), HasSubstr("failure: two"), HasSubstr("FAILED")));
   EXPECT_THROW(parse_verdict("{}", "test"), tcpinfo::Error);
   EXPECT_THROW(parse_verdict(R"({"schema":"tcpinfo-verdict","version":1})", "test"), tcpinfo::Error);
+}
+
+// docs/verdict.md names every member that is written, and no other.
+TEST_F(Compare, EveryMemberOfTheVerdictIsDocumented) {
+  auto v = verdict();
+  v.link.engine = "emulator";
+  rapidjson::Document document;
+  document.Parse(to_json(v).c_str());
+  std::map<std::string, std::set<std::string>> written;
+  const auto add = [&](const std::string& where, const rapidjson::Value& object) {
+    for (const auto& member : object.GetObject()) written[where].insert(member.name.GetString());
+  };
+  add("The object", document);
+  add("link", document["link"]);
+  add("link.there, link.back", document["link"]["there"]);
+  add("link.there, link.back", document["link"]["back"]);
+  add("alignment, alignments[]", document["alignment"]);
+  add("streams[]", document["streams"][0]);
+  add("comparisons[]", document["comparisons"][0]);
+
+  std::map<std::string, std::set<std::string>> documented;
+  std::ifstream in(TCPINFO_VERDICT_DOCUMENT);
+  std::string section, table;
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("## ")) section = line.substr(3);
+    if (line.starts_with("| m")) table = line.substr(2, 6);
+    if (line.starts_with("| `") && table == "member") documented[section].insert(line.substr(3, line.find('`', 3) - 3));
+  }
+  EXPECT_EQ(documented, written);
+  for (const auto& c : v.comparisons) {
+    std::stringstream text;
+    text << std::ifstream(TCPINFO_VERDICT_DOCUMENT).rdbuf();
+    EXPECT_THAT(text.str(), HasSubstr("| `" + c.method + "` |"));
+  }
+}
+
+TEST_F(Compare, TheTableSumsUpAndShowsWhatFailed) {
+  change(sockops, tcpinfo::Field::pmtu, [](auto) { return 1492; });
+  const auto v = verdict();
+  const auto summary = to_table(v), full = to_table(v, Detail::kFull);
+  const auto lines = [](const std::string& text, const std::string& what) {
+    std::size_t count = 0;
+    for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; ++at) ++count;
+    return count;
+  };
+  EXPECT_EQ(lines(summary, "sockops    pmtu "), 2u) << "it failed at both ends";
+  EXPECT_EQ(lines(summary, "sockops    snd_mss "), 0u);
+  EXPECT_EQ(lines(summary, "inet_diag  pmtu "), 0u);
+  EXPECT_EQ(lines(summary, "sockops    2 fields "), 2u) << "method equal, each end";
+  EXPECT_GE(lines(full, "sockops    snd_mss "), 2u);
+  EXPECT_GE(lines(full, "inet_diag  pmtu "), 2u);
+  EXPECT_EQ(lines(full, " fields "), 0u);
+}
+
+TEST_F(Compare, QuirksAreThoseThatOccur) {
+  auto v = verdict();
+  EXPECT_THAT(v.quirks, Contains(HasSubstr("37 bytes that are in no count")));
+  EXPECT_THAT(v.quirks, Contains(HasSubstr("1 control connection to the same port was not compared")));
+  EXPECT_THAT(v.quirks, Not(Contains(HasSubstr("of the handshake"))));
+  EXPECT_THAT(v.quirks, Contains("snd_cwnd of the client is in bytes: compared with snd_cwnd times snd_mss"));
+  for (const char* absent : {"--omit", "--bidir", "-R", "threads", "twice", "not printed", "ports of another"})
+    EXPECT_THAT(v.quirks, Not(Contains(HasSubstr(absent)))) << absent;
+
+  sockops.push_back(scenario.record(tcpinfo::SourceId::kSockops, 0, false, 100, false));
+  sockops.back().bytes_sent = 0;
+  EXPECT_THAT(verdict().quirks,
+              Contains(HasSubstr("retransmits of the first interval include 1 of the handshake")));
+  scenario.omit_us = 1'000'000;
+  gather();
+  EXPECT_THAT(verdict().quirks, Contains(HasSubstr("read once more when --omit was over")));
+  scenario.omit_us = 0;
+  gather();
+  change(sockops, tcpinfo::Field::local_port, [](auto port) { return port == 39'998 ? 0 : port; });
+  for (auto* records : {&inet_diag, &iter, &sockops})
+    std::erase_if(*records, [](const auto& r) { return r.local_port == 39'998 || r.local_port == 0; });
+  EXPECT_THAT(verdict().quirks, Not(Contains(HasSubstr("control connection"))));
 }
 
 std::string complaint(const std::string& json) {
