@@ -161,7 +161,9 @@ struct Tallies {
   Tally bracket, order, equal, still;
 
   Tallies(SourceId source, End end)
-      : bracket(source, end, "bracket"), order(source, end, "order"), equal(source, end, "equal"),
+      : bracket(source, end, "bracket"),
+        order(source, end, "order"),
+        equal(source, end, "equal"),
         still(source, end, "still") {}
 };
 
@@ -192,8 +194,8 @@ void compare_order(const Answers& answers, const Sample& sample, std::size_t rea
     if (ours && theirs) (*ours > *theirs ? ahead : *ours < *theirs ? behind : equal).push_back(&field);
   }
   const bool agrees = ahead.empty() || behind.empty();
-  const auto add = [&](const std::vector<const FieldInfo*>& fields, std::size_t blamed_if_at_most, std::string_view text,
-                       const std::vector<const FieldInfo*>& others) {
+  const auto add = [&](const std::vector<const FieldInfo*>& fields, std::size_t blamed_if_at_most,
+                       std::string_view text, const std::vector<const FieldInfo*>& others) {
     for (const auto* field : fields) {
       const bool sound = agrees || fields.size() > blamed_if_at_most;
       tally.count(*field, sound,
@@ -221,7 +223,8 @@ void compare_constants(const Answers& answers, const Sample& sample, const Neigh
 void compare_still(const Answers& answers, const tcpinfo_record* sample, const tcpinfo_record* answer,
                    bool application_waits, Tally& tally) {
   // 0: an ACK came in this jiffy, and perhaps at the wrong moment.
-  const bool no_ack = Record(*sample).last_ack_recv().value_or(0) > 0 && Record(*answer).last_ack_recv().value_or(0) > 0;
+  const bool no_ack =
+      Record(*sample).last_ack_recv().value_or(0) > 0 && Record(*answer).last_ack_recv().value_or(0) > 0;
   for (const auto& field : tcpinfo::fields()) {
     const auto theirs = number(answer, field.field), ours = number(sample, field.field);
     if (field.kind == Kind::identity || !theirs || (field.kind == Kind::counter && ours)) continue;

@@ -44,11 +44,11 @@ struct Bracketed {
   const Answers* answers;
 };
 
-/// Samples between answers, each field for itself. "bracket": every counter lies between those of the answers before and
-/// after. "order": no snapshot is ahead in one counter and behind in another; both are blamed, or the one that is alone.
-/// "equal": what does not change within a connection. "still": where a sample has the counters of an answer, so that no
-/// packet came or went, every other field is equal; those that the kernel reads without the socket's lock only if no
-/// ACK came in that jiffy.
+/// Samples between answers, each field for itself. "bracket": every counter lies between those of the answers before
+/// and after. "order": no snapshot is ahead in one counter and behind in another; both are blamed, or the one that is
+/// alone. "equal": what does not change within a connection. "still": where a sample has the counters of an answer, so
+/// that no packet came or went, every other field is equal; those that the kernel reads without the socket's lock only
+/// if no ACK came in that jiffy.
 std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all);
 
 /// The BPF side's own reading beside each answer: as for "still".

@@ -56,7 +56,8 @@ class Comparer {
       std::string name = result.is_server ? "server" : "client";
       if (counts[result.is_server] > 1) name += fmt::format(" {}", ++numbers[result.is_server]);
       Run side{std::move(name), &result, {}};
-      for (const auto& stream : result.streams) side.endpoints.push_back({&stream, !result.is_server, result.threaded, {}});
+      for (const auto& stream : result.streams)
+        side.endpoints.push_back({&stream, !result.is_server, result.threaded, {}});
       sides_.push_back(std::move(side));
     }
   }
@@ -168,7 +169,8 @@ class Comparer {
     if (source.source == SourceId::kSockops) return false;
     std::map<std::uint32_t, Time> polls;  // of this end's namespace, by number
     for (const auto& raw : source.records)
-      if (same_address(stream.local_address, tcpinfo::to_string(raw.local_address))) polls[raw.sequence] = time_of(&raw);
+      if (same_address(stream.local_address, tcpinfo::to_string(raw.local_address)))
+        polls[raw.sequence] = time_of(&raw);
     Time longest = 0;
     for (auto at = polls.begin(); at != polls.end() && std::next(at) != polls.end(); ++at)
       if (std::next(at)->first == at->first + 1) longest = std::max(longest, std::next(at)->second - at->second);
@@ -187,7 +189,7 @@ class Comparer {
       if (!sample.ledger || series.end != End::kSender) continue;
       if (sample.most < highest) {
         fail_ledger(fmt::format("{}: the bytes of the sender of {} went back by {}", name(series.source),
-                         describe(*series.stream), highest - sample.most));
+                                describe(*series.stream), highest - sample.most));
         return;
       }
       highest = sample.most;
@@ -197,7 +199,8 @@ class Comparer {
   // The peer's view of the same connection: its socket opened while this one lived, so it is of the same run.
   const Iperf3Stream* other_end(const Iperf3Stream& stream) const {
     const auto opposite = [](const Iperf3Stream& a, const Iperf3Stream& b) {
-      return a.local_port == b.peer_port && a.peer_port == b.local_port && same_address(a.local_address, b.peer_address);
+      return a.local_port == b.peer_port && a.peer_port == b.local_port &&
+             same_address(a.local_address, b.peer_address);
     };
     // The n-th of this end is the n-th of the other.
     std::vector<std::pair<std::int64_t, const Iperf3Stream*>> here, there;
@@ -216,7 +219,8 @@ class Comparer {
 
   // By the clients' results where there are any.
   void identify() {
-    const bool clients = std::any_of(sides_.begin(), sides_.end(), [](const Run& side) { return !side.result->is_server; });
+    const bool clients =
+        std::any_of(sides_.begin(), sides_.end(), [](const Run& side) { return !side.result->is_server; });
     for (const auto& side : sides_) {
       if (clients && side.result->is_server) continue;
       for (const auto& endpoint : side.endpoints) verdict_.streams.push_back(identity_of(endpoint));
@@ -288,7 +292,7 @@ class Comparer {
         if (start.intervals == 0) continue;
         if (start.conflict > 0)
           fail_ledger(fmt::format("{}: no start of iperf3's clock suits all intervals of the {}'s result: {}",
-                           name(source.source), sides_[side].name, start.conflict_text));
+                                  name(source.source), sides_[side].name, start.conflict_text));
         starts_.push_back({source.source, side, senders, start});
       }
     // Senders' first, then the narrower.
@@ -436,9 +440,8 @@ class Comparer {
   /// Whether an interval ends between others: at the last end, and in short runs there is no other, all is sent, and no
   /// later sample has more bytes.
   static bool is_long(const std::vector<const Series*>& all) {
-    return std::any_of(all.begin(), all.end(), [](const Series* series) {
-      return series->stream->intervals.size() > 2 && !series->threaded;
-    });
+    return std::any_of(all.begin(), all.end(),
+                       [](const Series* series) { return series->stream->intervals.size() > 2 && !series->threaded; });
   }
 
   /// Without the receive queue nothing is known of what was read of what had arrived.
@@ -468,8 +471,7 @@ class Comparer {
   void compare_path() {
     verdict_.link = input_.link;
     std::vector<OnPath> all;
-    for (const auto& entry : entries_)
-      all.push_back({&entry.series, !sides_[entry.side].result->is_server});
+    for (const auto& entry : entries_) all.push_back({&entry.series, !sides_[entry.side].result->is_server});
     std::string client;
     for (const auto& side : sides_)
       for (const auto& stream : side.result->streams)
@@ -487,8 +489,9 @@ class Comparer {
     if (comparison.compared > 0)
       verdict_.comparisons.push_back(std::move(comparison));
     else if (expected)
-      fail_ledger(fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings",
-                       comparison.source, comparison.field, comparison.end, comparison.method));
+      fail_ledger(
+          fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings",
+                      comparison.source, comparison.field, comparison.end, comparison.method));
   }
 
   static bool has_readings(const std::vector<const Series*>& all, const FieldInfo& field) {
@@ -515,9 +518,10 @@ class Comparer {
         doubtful[c.end].insert(c.source);
         continue;
       }
-      auto text = fmt::format("{}: {} of the {} differs from {}: {} of {} values, by {:g}{}{} at most; the first is {}",
-                              c.source, c.field, c.end, reference, c.compared - c.agreed, c.compared,
-                              c.largest_difference, c.unit == "none" ? "" : " ", c.unit == "none" ? "" : c.unit, c.first);
+      auto text =
+          fmt::format("{}: {} of the {} differs from {}: {} of {} values, by {:g}{}{} at most; the first is {}",
+                      c.source, c.field, c.end, reference, c.compared - c.agreed, c.compared, c.largest_difference,
+                      c.unit == "none" ? "" : " ", c.unit == "none" ? "" : c.unit, c.first);
       // iperf3's figures follow from several fields: the one that is wrong itself comes first.
       if (c.iperf3.empty())
         fail(std::move(text));
@@ -526,9 +530,10 @@ class Comparer {
     }
     for (auto& text : ledger_failures_) fail(std::move(text));
     for (const auto& [end, sources] : doubtful)
-      fail(fmt::format("getsockopt: what is said to have been answered of the {} is wrong itself, as above: {} "
-                       "differ{} from it too",
-                       end, fmt::join(sources, ", "), sources.size() == 1 ? "s" : ""));
+      fail(
+          fmt::format("getsockopt: what is said to have been answered of the {} is wrong itself, as above: {} "
+                      "differ{} from it too",
+                      end, fmt::join(sources, ", "), sources.size() == 1 ? "s" : ""));
     for (const auto& source : input_.sources) {
       const auto found = std::find_if(verdict_.comparisons.begin(), verdict_.comparisons.end(),
                                       [&](const Comparison& c) { return c.source == name(source.source); });

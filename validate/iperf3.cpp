@@ -90,8 +90,10 @@ std::optional<rapidjson::Document> parse_events(std::string_view text, std::stri
     if (!kind || !kind->IsString() || !data) {
       if (line_number == 1) return std::nullopt;
       if (text.empty() && event.HasParseError())
-        refuse(name, fmt::format("line {} is cut off: iperf3 was killed or the disk is full; run it again", line_number));
-      refuse(name, fmt::format("line {} is no event of iperf3 --json-stream: it needs \"event\" and \"data\"", line_number));
+        refuse(name,
+               fmt::format("line {} is cut off: iperf3 was killed or the disk is full; run it again", line_number));
+      refuse(name,
+             fmt::format("line {} is no event of iperf3 --json-stream: it needs \"event\" and \"data\"", line_number));
     }
     const std::string_view what(kind->GetString(), kind->GetStringLength());
     if (ended || (what == "start" && whole.HasMember("start")))
@@ -202,7 +204,7 @@ Iperf3Result parse_iperf3(std::string_view json, std::string_view name, FailedRu
     const auto protocol = text(*test, "protocol");
     if (protocol != "TCP") refuse(name, "it is a run over " + protocol + "; only TCP can be compared");
     result.reverse = number(*test, "reverse").value_or(0) != 0;
-      }
+  }
   each(member(*start, "connected"),
        [&](const Value& connected) { result.streams.push_back(read_connection(connected)); });
   if (result.streams.empty() && failed == FailedRuns::kRefuse) refuse(name, "no stream was connected; run it again");

@@ -46,8 +46,9 @@ struct Iperf3Result {
   bool is_server = false;          ///< printed by the server
   bool reverse = false;            ///< the server sends
   /// From iperf 3.16 on each stream has a thread of its own, which goes on while another one reads its count, then its
-  /// tcp_info, and then begins the count anew (src/iperf_api.c iperf_stats_callback()). What it writes (reads) meanwhile
-  /// is in no interval: the sum of the intervals is at most what the socket had. The totals of the end have all.
+  /// tcp_info, and then begins the count anew (src/iperf_api.c iperf_stats_callback()). What it writes (reads)
+  /// meanwhile is in no interval: the sum of the intervals is at most what the socket had. The totals of the end have
+  /// all.
   bool threaded = false;
   bool repeated_intervals = false;  ///< the file has the last interval twice, here it is once
   std::vector<Iperf3Stream> streams;

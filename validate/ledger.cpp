@@ -22,8 +22,8 @@ struct Bounds {
 };
 
 /// What the byte counts say about the moment at which iperf3 took its reading of interval `i`: after every sample that
-/// had fewer bytes, before every sample that had more. Up to 3.15 iperf3 reads between two of its own writes (reads), so
-/// that the count stands still meanwhile; with threads there may have been more bytes than it counted.
+/// had fewer bytes, before every sample that had more. Up to 3.15 iperf3 reads between two of its own writes (reads),
+/// so that the count stands still meanwhile; with threads there may have been more bytes than it counted.
 Bounds reading_time(const Series& series, std::size_t i) {
   Bounds bounds;
   for (const auto& sample : series.samples) {
@@ -186,7 +186,8 @@ Comparison compare_counter(const std::vector<const Series*>& all, const FieldInf
         if (!number || !sample.ledger) continue;
         const auto value = static_cast<Value>(*number);
         if (sample.most < series->bytes[i] && !sample.ended) low = std::max(low.value_or(value), value);
-        if ((sample.least > series->bytes[i] && !series->threaded) || sample.ended) high = std::min(high.value_or(value), value);
+        if ((sample.least > series->bytes[i] && !series->threaded) || sample.ended)
+          high = std::min(high.value_or(value), value);
       }
       if (low && high) brackets.push_back({*low, *high, sum, i});
     }

@@ -31,8 +31,8 @@ struct Placed {
   const Start* start;
 };
 
-/// Cumulative bytes at each interval end, against our counts just before and just after it by the clock. `all` holds one
-/// at least.
+/// Cumulative bytes at each interval end, against our counts just before and just after it by the clock. `all` holds
+/// one at least.
 Comparison compare_bytes(const std::vector<Placed>& all, const tcpinfo::FieldInfo& field);
 
 /// Totals of the run, against the connection's last record. `other_end`: the peer's view of a stream, or null.

@@ -104,8 +104,8 @@ Sums sum_of(const std::map<std::pair<std::uint64_t, std::uint32_t>, Ended>& conn
 // still is no longer than a whole segment lack k - 1 whole segments together, so that what all segments lack bounds how
 // often that was. There is no bound from above: what was sent again though it was not lost, SYNs, tail loss probes and
 // what the receiver itself dropped are counted too, and DSACKs that would tell of them can be lost.
-void compare_losses(const LinkReport& link, const std::string& client_address,
-                    std::span<const tcpinfo_record> sockops, PathTruth& truth) {
+void compare_losses(const LinkReport& link, const std::string& client_address, std::span<const tcpinfo_record> sockops,
+                    PathTruth& truth) {
   const auto client = tcpinfo::parse_address(client_address);
   if (!client || sockops.empty()) return;
   std::map<std::pair<std::uint64_t, std::uint32_t>, Ended> there, back;
@@ -161,8 +161,9 @@ void describe_rates(const LinkReport& link, const std::vector<OnPath>& all, Path
     }
   }
   for (auto& [source, values] : ratios)
-    truth.remarks.push_back(fmt::format("{}: the median of delivery_rate is {:.3f} of the rate that was asked of the path",
-                                        name(source), median(std::move(values))));
+    truth.remarks.push_back(
+        fmt::format("{}: the median of delivery_rate is {:.3f} of the rate that was asked of the path", name(source),
+                    median(std::move(values))));
 }
 
 }  // namespace

@@ -37,8 +37,7 @@ class Finder {
       : runs_(runs), sources_(sources), answers_(answers) {}
 
   std::vector<std::string> operator()(bool placed_in_time) {
-    if (placed_in_time)
-      say("the start of the run is told in whole seconds: it was found from the readings themselves");
+    if (placed_in_time) say("the start of the run is told in whole seconds: it was found from the readings themselves");
     count_cookies();
     count_control_connections();
     find_handshakes();
@@ -104,7 +103,8 @@ class Finder {
         again += most;
       }
     if (again > 0)
-      say("retransmits of the first interval include {} of the handshake: compared from the beginning of the connection",
+      say("retransmits of the first interval include {} of the handshake: compared from the beginning of the "
+          "connection",
           again);
   }
 
@@ -130,20 +130,24 @@ class Finder {
     const bool receiver = any_stream(result, [](const Iperf3Stream& stream) { return !stream.sender; });
     if (!run.result->error.empty()) say("the {} ended with an error: {}", run.name, result.error);
     if (any_interval(result, [](const auto&, const Iperf3Interval& interval) { return interval.omitted; }))
-      say("the {}'s times and bytes begin again at 0 when --omit is over: bytes are compared by what iperf3 was answered "
+      say("the {}'s times and bytes begin again at 0 when --omit is over: bytes are compared by what iperf3 was "
+          "answered "
           "only",
           run.name);
-    if (result.repeated_intervals) say("the {} printed its last interval twice, as it was interrupted: taken once", run.name);
+    if (result.repeated_intervals)
+      say("the {} printed its last interval twice, as it was interrupted: taken once", run.name);
     if (sender && receiver)
       say("the {} sends on some streams and receives on others (--bidir): told apart by \"sender\" of each interval",
           run.name);
     else if (receiver && !result.is_server)
-      say("the {}'s intervals have no TCP figures, as the server sends (-R): compared with those of the server's result",
+      say("the {}'s intervals have no TCP figures, as the server sends (-R): compared with those of the server's "
+          "result",
           run.name);
     if (any_interval(result, [](const auto&, const Iperf3Interval& i) { return i.value("snd_cwnd").has_value(); }))
       say("snd_cwnd of the {} is in bytes: compared with snd_cwnd times snd_mss", run.name);
     if (result.threaded)
-      say("{} of the {} writes on while it reads its counts, and what is written meanwhile is in no interval: the sums of "
+      say("{} of the {} writes on while it reads its counts, and what is written meanwhile is in no interval: the sums "
+          "of "
           "intervals are bounds from below, the totals exact",
           result.version, run.name);
     if (sender) find_missing(run);

@@ -60,9 +60,9 @@ struct Series {
 /// One end of a stream: addresses, ports, and where a later run used the same again, the sockets that are its own.
 struct Endpoint {
   const Iperf3Stream* stream;
-  bool connects = false;           ///< this end sent the stream's cookie
-  bool threaded = false;           ///< of Iperf3Result
-  std::set<std::uint64_t> cookies; ///< empty: all with these addresses and ports
+  bool connects = false;            ///< this end sent the stream's cookie
+  bool threaded = false;            ///< of Iperf3Result
+  std::set<std::uint64_t> cookies;  ///< empty: all with these addresses and ports
 
   End end() const noexcept { return stream->sender ? End::kSender : End::kReceiver; }
   Value cookie_bytes() const noexcept;
@@ -119,7 +119,8 @@ void count(Comparison& comparison, Value low, Value high, Value value, const std
 /// Comparisons of one source and end by one method with other readings, one for each field.
 class Tally {
  public:
-  Tally(tcpinfo::SourceId source, End end, std::string method) : source_(source), end_(end), method_(std::move(method)) {}
+  Tally(tcpinfo::SourceId source, End end, std::string method)
+      : source_(source), end_(end), method_(std::move(method)) {}
 
   /// Counts one value of a record of `stream` that has to lie between; an absent one does not. Gives whether it did.
   bool count(const tcpinfo::FieldInfo& field, Value low, Value high, std::optional<Value> value,

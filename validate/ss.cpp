@@ -55,8 +55,8 @@ constexpr std::array kNames{
     Name{"snd_wnd", Field::snd_wnd},
 };
 
-constexpr std::array kStates{"ESTAB",      "SYN-SENT",   "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT",
-                             "UNCONN",     "CLOSE-WAIT", "LAST-ACK", "LISTEN",     "CLOSING"};
+constexpr std::array kStates{"ESTAB",  "SYN-SENT",   "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT",
+                             "UNCONN", "CLOSE-WAIT", "LAST-ACK", "LISTEN",     "CLOSING"};
 
 template <class T>
 std::optional<T> whole(std::string_view text) {
@@ -170,7 +170,8 @@ class Parser {
     host = host.substr(0, host.find('%'));
     if (host.starts_with('[')) host.remove_prefix(1);
     const auto address = tcpinfo::parse_address(host);
-    if (!port || !address) refuse(fmt::format("expected an address with a port number, not \"{}\"; print with ss -n", word));
+    if (!port || !address)
+      refuse(fmt::format("expected an address with a port number, not \"{}\"; print with ss -n", word));
     auto& record = pending_.back();
     (address_field == Field::local_address ? record.local_address : record.peer_address) = *address;
     tcpinfo::set_present(record, address_field);
@@ -217,15 +218,18 @@ class Parser {
   void finish() {
     std::erase_if(capture_.records, [](const tcpinfo_record& record) { return record.state == 10; });
     auto& quirks = capture_.quirks;
-    quirks.emplace_back("the records of inet_diag are what ss printed, by the wall clock: read between two times of date");
+    quirks.emplace_back(
+        "the records of inet_diag are what ss printed, by the wall clock: read between two times of date");
     if (!pending_.empty())
       quirks.push_back(fmt::format("{} sockets after the last time were left out: nothing tells when they were read",
                                    pending_.size()));
     quirks.emplace_back(
-        "ss leaves out snd_ssthresh from 65535 on, reordering of 3 and rto of 3 s, cuts busy times to ms and times from 1 s "
+        "ss leaves out snd_ssthresh from 65535 on, reordering of 3 and rto of 3 s, cuts busy times to ms and times "
+        "from 1 s "
         "on to six digits: not compared");
     if (!has_bytes_sent_) {
-      quirks.emplace_back("this kernel (before 4.19) or ss tells of no bytes_sent: the bytes of senders are not compared");
+      quirks.emplace_back(
+          "this kernel (before 4.19) or ss tells of no bytes_sent: the bytes of senders are not compared");
       return;
     }
     quirks.emplace_back("ss prints no 0: a counter that is missing beside those of its kernel was taken as 0");

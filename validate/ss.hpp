@@ -18,9 +18,9 @@ struct SsCapture {
 };
 
 /// Understands `while sleep 0.1; do date +%s.%N; ss -tinO; done`, also without O and with m. Each time is of the moment
-/// before ss asked, so that what follows was read between it and the next: the last, after which no other comes, is left
-/// out. Only what is printed exactly is taken. Throws tcpinfo::Error (Errc::kMalformed) with name, line and what was
-/// expected.
+/// before ss asked, so that what follows was read between it and the next: the last, after which no other comes, is
+/// left out. Only what is printed exactly is taken. Throws tcpinfo::Error (Errc::kMalformed) with name, line and what
+/// was expected.
 SsCapture parse_ss(std::string_view text, std::string_view name);
 
 /// The same from a file. Throws also what the file system answered.

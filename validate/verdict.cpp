@@ -231,9 +231,10 @@ Verdict read_verdict(const std::filesystem::path& file) { return parse_verdict(r
 namespace {
 
 void put_line(std::string& out, std::string_view field, const Comparison& c) {
-  fmt::format_to(std::back_inserter(out), "{:<10} {:<18} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<11} {:>8}  {}\n",
-                 c.source, field, c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed,
-                 c.largest_difference, c.median_window, c.unit.empty() || c.unit == "none" ? "-" : c.unit,
+  fmt::format_to(std::back_inserter(out),
+                 "{:<10} {:<18} {:<16} {:<8} {:<7} {:>8} {:>8} {:>12g} {:>12g} {:<11} {:>8}  {}\n", c.source, field,
+                 c.iperf3.empty() ? "-" : c.iperf3, c.end, c.method, c.compared, c.agreed, c.largest_difference,
+                 c.median_window, c.unit.empty() || c.unit == "none" ? "-" : c.unit,
                  c.has_control() ? std::to_string(c.control_agreed) : "-", c.passed ? "ok" : "FAILED");
 }
 
@@ -278,7 +279,8 @@ std::string to_table(const Verdict& verdict, Detail detail) {
       group->push_back(&c);
   }
   for (const auto& group : groups) {
-    if (detail == Detail::kSummary) put_line(out, fmt::format("{} field{}", group.size(), group.size() == 1 ? "" : "s"), sum_of(group));
+    if (detail == Detail::kSummary)
+      put_line(out, fmt::format("{} field{}", group.size(), group.size() == 1 ? "" : "s"), sum_of(group));
     for (const auto* c : group)
       if (detail == Detail::kFull || !c->passed) put_line(out, c->field, *c);
   }

@@ -75,22 +75,10 @@ struct Comparison {
   bool has_control() const noexcept { return method == "exact" || method == "bracket" || method == "others"; }
 };
 
-/// What came out of a run. As JSON, in a file verdict.json, it is an object with the members
-///
-///     schema       "tcpinfo-verdict"
-///     version      3; raised when a member changes its meaning or goes, not when one is added
-///     passed       boolean: there is no failure
-///     title        "IPv4, 1 stream, cubic, 200 Mbit/s"
-///     iperf3_version, kernel
-///     alignment    {file, source, start_boot_ns, uncertainty_ns, intervals} of the sending side's result by the best
-///                  source, or null: iperf3's time 0 in the records' time_ns
-///     alignments   array of all of them
-///     streams      array of {socket, local_address, local_port, peer_address, peer_port, sender_cookie,
-///     receiver_cookie} comparisons  array of the members of Comparison records      {"sockops": {"emitted": N, ...},
-///     "inet_diag": {"dumps": N, ...}}: what became of the records failures     array of sentences, empty if passed
+/// What came out of a run. As JSON, in a file verdict.json, it is the object that docs/verdict.md describes.
 struct Verdict {
   std::string title, iperf3_version, kernel;
-  std::string scenario;             ///< its name; empty: of other people's files
+  std::string scenario;  ///< its name; empty: of other people's files
   LinkReport link;
   std::vector<std::string> quirks;   ///< iperf3's own, that were met and handled, a sentence each
   /// Figures that nothing certain bounds, what was left out and why, what this machine could not do as asked.

@@ -18,6 +18,8 @@ namespace validation {
 namespace {
 
 namespace fs = std::filesystem;
+using tcpinfo::Field;
+using tcpinfo::SourceId;
 using testing::AllOf;
 using testing::Contains;
 using testing::ElementsAre;
@@ -25,15 +27,12 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
-using tcpinfo::Field;
-using tcpinfo::SourceId;
 
 const fs::path kData = TCPINFO_TEST_DATA;
 
 const Comparison* find(const Verdict& verdict, std::string_view source, std::string_view iperf3) {
-  const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(), [&](const Comparison& c) {
-    return c.source == source && c.iperf3 == iperf3;
-  });
+  const auto found = std::find_if(verdict.comparisons.begin(), verdict.comparisons.end(),
+                                  [&](const Comparison& c) { return c.source == source && c.iperf3 == iperf3; });
   return found == verdict.comparisons.end() ? nullptr : &*found;
 }
 
@@ -77,10 +76,12 @@ TEST(Versions, WithThreadsTheSumsOfIntervalsAreBoundsFromBelow) {
   bytes -= 1;  // written while it read: in no interval
   EXPECT_THAT(compare(recording.input()).failures, IsEmpty());
   bytes += 2;
-  EXPECT_THAT(compare(recording.input()).failures, Contains(HasSubstr("bytes_sent of the sender differs from iperf3's bytes")));
+  EXPECT_THAT(compare(recording.input()).failures,
+              Contains(HasSubstr("bytes_sent of the sender differs from iperf3's bytes")));
   bytes -= 1;
   *stream.sent_bytes += 1;  // totals are exact also then
-  EXPECT_THAT(compare(recording.input()).failures, ElementsAre(AllOf(HasSubstr("sockops: bytes_sent"), HasSubstr("at the close"))));
+  EXPECT_THAT(compare(recording.input()).failures,
+              ElementsAre(AllOf(HasSubstr("sockops: bytes_sent"), HasSubstr("at the close"))));
 }
 
 TEST(Versions, EventsAreTheSameAsOneObject) {
@@ -150,7 +151,8 @@ TEST(Ss, WhatItPrintsIsComparedWithIperf3) {
       tcpinfo::set_number(record, field, *tcpinfo::Record(record).number(field) * 3 / 2 + 1);
     input.sources = {{SourceId::kInetDiag, capture.records}};
     EXPECT_THAT(compare(input).failures,
-                Contains(HasSubstr(fmt::format("inet_diag: {} of the sender differs from iperf3's", tcpinfo::info(field).name))));
+                Contains(HasSubstr(
+                    fmt::format("inet_diag: {} of the sender differs from iperf3's", tcpinfo::info(field).name))));
   }
 }
 
@@ -184,7 +186,8 @@ TEST(Ss, TakesWhatIsExactAndNothingElse) {
 TEST(Ss, BadFilesAreOneSentence) {
   EXPECT_THAT(complaint("", true), HasSubstr("two times at least"));
   EXPECT_THAT(complaint(kSocket, true), AllOf(HasSubstr("F line 1"), HasSubstr("expected a time first")));
-  EXPECT_THAT(complaint("100.000000000\nhello world\n", true), AllOf(HasSubstr("F line 2"), HasSubstr("not \"hello\"")));
+  EXPECT_THAT(complaint("100.000000000\nhello world\n", true),
+              AllOf(HasSubstr("F line 2"), HasSubstr("not \"hello\"")));
   EXPECT_THAT(complaint("100.000000000\nESTAB 0 0 a\n", true), HasSubstr("it is cut off"));
   EXPECT_THAT(complaint("100.000000000\nESTAB 0 0 10.0.0.1:http 10.0.0.2:1 x\n", true), HasSubstr("print with ss -n"));
   EXPECT_THAT(complaint("100.000000000\nESTAB 0 0 10.0.0.1:1 10.0.0.2:1 cwnd:x\n", true), HasSubstr("whole number"));
@@ -232,8 +235,10 @@ TEST(SeveralRuns, EachHasItsOwnSocketsAlsoOnTheSamePorts) {
     if (record.event == TCPINFO_EVENT_CLOSE && record.cookie == v.streams[2].sender_cookie) record.bytes_sent += 1;
   EXPECT_THAT(compare(recording.input()).failures, ElementsAre(HasSubstr("1 of 4 values, by 1 bytes at most")));
 
-  std::erase_if(recording.records[SourceId::kSockops], [&](const auto& r) { return r.cookie == v.streams[2].sender_cookie; });
-  std::erase_if(recording.records[SourceId::kIter], [&](const auto& r) { return r.cookie == v.streams[2].sender_cookie; });
+  std::erase_if(recording.records[SourceId::kSockops],
+                [&](const auto& r) { return r.cookie == v.streams[2].sender_cookie; });
+  std::erase_if(recording.records[SourceId::kIter],
+                [&](const auto& r) { return r.cookie == v.streams[2].sender_cookie; });
   EXPECT_THAT(compare(recording.input()).failures, Contains(HasSubstr("has no record of the sender of stream")));
 }
 
@@ -257,12 +262,14 @@ TEST(SeveralRuns, AFlowTooShortForAnIntervalIsComparedByItsTotals) {
   EXPECT_THAT(v.failures, IsEmpty());
   const auto* total = find(v, "sockops", "bytes");
   ASSERT_NE(total, nullptr);
-  EXPECT_EQ(std::count_if(v.comparisons.begin(), v.comparisons.end(),
-                          [](const Comparison& c) { return c.method == "exact" && c.field == "bytes_sent" && c.compared == 2; }),
+  EXPECT_EQ(std::count_if(
+                v.comparisons.begin(), v.comparisons.end(),
+                [](const Comparison& c) { return c.method == "exact" && c.field == "bytes_sent" && c.compared == 2; }),
             1);
   // The same is missing of a flow that lasted: that is a fault.
   recording.results.front().streams.front().intervals.front().end_us = 500'000;
-  EXPECT_THAT(compare(recording.input()).failures, Contains(HasSubstr("inet_diag has no record of the sender of stream 5")));
+  EXPECT_THAT(compare(recording.input()).failures,
+              Contains(HasSubstr("inet_diag has no record of the sender of stream 5")));
 }
 
 }  // namespace

@@ -399,8 +399,8 @@ TEST_P(OneUnit, InASampleOfAStillSocketIsFound) {
 TEST_P(OneUnit, OfWhatIsReadWithoutTheLockIsNotBlamedWhereAnAckCameJustThen) {
   last_ack_came(0);
   answers = with_fault(answers, [](const auto& r) { return r.source == TCPINFO_SOURCE_SOCKOPS; });
-  EXPECT_EQ(failed(verdict()).empty(), GetParam() == tcpinfo::Field::snd_cwnd ||
-                                           tcpinfo::info(GetParam()).kind == tcpinfo::Kind::counter);
+  EXPECT_EQ(failed(verdict()).empty(),
+            GetParam() == tcpinfo::Field::snd_cwnd || tcpinfo::info(GetParam()).kind == tcpinfo::Kind::counter);
 }
 
 INSTANTIATE_TEST_SUITE_P(Fields, OneUnit,
@@ -470,9 +470,9 @@ TEST_F(Compare, CountsFromWhereOmitEnds) {
   EXPECT_THAT(sound.failures, IsEmpty());
   EXPECT_EQ(find(sound, "getsockopt", "bytes_sent", "exact")->compared, 20u);
   EXPECT_EQ(find(sound, "getsockopt", "total_retrans", "exact")->compared, 20u);
-  EXPECT_THAT(sound.comparisons, Not(Contains(testing::Truly([](const Comparison& c) {
-                return c.source == "sockops" && !c.iperf3.empty();
-              }))));
+  EXPECT_THAT(
+      sound.comparisons,
+      Not(Contains(testing::Truly([](const Comparison& c) { return c.source == "sockops" && !c.iperf3.empty(); }))));
   EXPECT_NEAR(static_cast<double>(sound.alignments.front().start_boot_ns), static_cast<double>(kStartNs), 2000);
   // The reading at its end is what iperf3 counts from.
   for (auto& answer : answers)
@@ -731,8 +731,7 @@ TEST_F(Compare, QuirksAreThoseThatOccur) {
 
   sockops.push_back(scenario.record(tcpinfo::SourceId::kSockops, 0, false, 100, false));
   sockops.back().bytes_sent = 0;
-  EXPECT_THAT(verdict().quirks,
-              Contains(HasSubstr("retransmits of the first interval include 1 of the handshake")));
+  EXPECT_THAT(verdict().quirks, Contains(HasSubstr("retransmits of the first interval include 1 of the handshake")));
   scenario.omit_us = 1'000'000;
   gather();
   EXPECT_THAT(verdict().quirks, Contains(HasSubstr("read once more when --omit was over")));

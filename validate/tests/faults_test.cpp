@@ -15,6 +15,8 @@
 namespace validation {
 namespace {
 
+using tcpinfo::Field;
+using tcpinfo::SourceId;
 using testing::AnyOf;
 using testing::Contains;
 using testing::Each;
@@ -22,8 +24,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 using testing::StartsWith;
-using tcpinfo::Field;
-using tcpinfo::SourceId;
 
 const Recording& sound() {
   static const Recording recording = read_recording(TCPINFO_TEST_DATA "/pauses");
@@ -100,7 +100,8 @@ testing::Matcher<std::string> blames(SourceId source, Field field) {
                    StartsWith(own + ": iperf3 was answered 0 times of stream 5"),
                    StartsWith(own + ": source of the sender"));
     case Field::cookie:
-      return AnyOf(StartsWith(own + ": cookie of the sender"), StartsWith(own + ": 2 sockets have the ports of stream 5"));
+      return AnyOf(StartsWith(own + ": cookie of the sender"),
+                   StartsWith(own + ": 2 sockets have the ports of stream 5"));
     case Field::time_ns:
       return AnyOf(StartsWith(own + ": "), HasSubstr("the times of " + own + " are wrong"));
     case Field::event:  // a sample is no opening
@@ -118,9 +119,9 @@ TEST_P(OnePercent, IsFoundAndTheFieldIsNamed) {
     const auto value = tcpinfo::Record(record).number(field);
     if (!is_own(source, record) || !value) continue;
     const auto& info = tcpinfo::info(field);
-    tcpinfo::set_number(record, field,
-                        info.format == tcpinfo::Format::boolean ? 1 - *value
-                                                                : *value + std::max<std::uint64_t>(1, *value / 100));
+    tcpinfo::set_number(
+        record, field,
+        info.format == tcpinfo::Format::boolean ? 1 - *value : *value + std::max<std::uint64_t>(1, *value / 100));
     ++changed;
   }
   ASSERT_GT(changed, 0u);
@@ -131,8 +132,7 @@ TEST_P(OnePercent, IsFoundAndTheFieldIsNamed) {
     return;
   }
   ASSERT_THAT(verdict.failures, Not(IsEmpty()));
-  EXPECT_THAT(verdict.failures.front(), blames(source, field))
-      << fmt::format("{}", fmt::join(verdict.failures, "\n"));
+  EXPECT_THAT(verdict.failures.front(), blames(source, field)) << fmt::format("{}", fmt::join(verdict.failures, "\n"));
 }
 
 class Source : public testing::TestWithParam<SourceId> {};
@@ -151,7 +151,8 @@ TEST_P(Source, Late50MillisecondsIsFound) {
   ASSERT_THAT(failures, Not(IsEmpty()));
   const std::string own(name(source));
   EXPECT_THAT(failures, Each(AnyOf(StartsWith(own + ": "), HasSubstr("the times of " + own + " are wrong"))));
-  EXPECT_THAT(failures, Contains(HasSubstr(own + ": bytes_sent of the sender differs from what two other sources read")));
+  EXPECT_THAT(failures,
+              Contains(HasSubstr(own + ": bytes_sent of the sender differs from what two other sources read")));
 }
 
 TEST_P(Source, AStreamThatIsMissingIsFound) {
@@ -163,7 +164,8 @@ TEST_P(Source, AStreamThatIsMissingIsFound) {
     const auto failures = compare_all(recording).failures;
     ASSERT_THAT(failures, Not(IsEmpty()));
     EXPECT_THAT(failures, Each(StartsWith(std::string(name(source)))));
-    EXPECT_THAT(failures, Each(HasSubstr(fmt::format("stream {} (10.77.0.1 port {}", stream.socket, stream.local_port))));
+    EXPECT_THAT(failures,
+                Each(HasSubstr(fmt::format("stream {} (10.77.0.1 port {}", stream.socket, stream.local_port))));
   }
 }
 

@@ -12,6 +12,7 @@
 namespace validation {
 namespace {
 
+using tcpinfo::SourceId;
 using testing::AllOf;
 using testing::Contains;
 using testing::ElementsAre;
@@ -19,7 +20,6 @@ using testing::Field;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-using tcpinfo::SourceId;
 
 class PathTruthTest : public testing::Test {
  protected:
@@ -94,7 +94,8 @@ TEST_F(PathTruthTest, AgreesWithWhatThePathDid) {
   EXPECT_THAT(failed(all), IsEmpty());
   ASSERT_THAT(all.comparisons, SizeIs(2 + 2 * 2)) << "min_rtt and rtt; each way's losses and marks";
   EXPECT_EQ(all.comparisons[0].compared, 3u);
-  EXPECT_THAT(all.remarks, ElementsAre("iter: the median of delivery_rate is 0.500 of the rate that was asked of the path"));
+  EXPECT_THAT(all.remarks,
+              ElementsAre("iter: the median of delivery_rate is 0.500 of the rate that was asked of the path"));
   EXPECT_THAT(all.comparisons, Contains(AllOf(Field(&Comparison::field, "min_rtt"),
                                               Field(&Comparison::note, HasSubstr("the least is 0 us more")))));
 }
@@ -157,7 +158,8 @@ TEST_F(PathTruthTest, OtherEnginesSaySo) {
   records.push_back(sample(1, 0));
   const auto all = truth();
   EXPECT_THAT(all.comparisons, IsEmpty());
-  EXPECT_THAT(all.remarks, AllOf(Contains(HasSubstr("its engine is tbf")), Contains(HasSubstr("tbf does not count each packet"))));
+  EXPECT_THAT(all.remarks,
+              AllOf(Contains(HasSubstr("its engine is tbf")), Contains(HasSubstr("tbf does not count each packet"))));
   link.engine = "netem";
   EXPECT_THAT(failed(truth()), ElementsAre("iter rtt", "iter min_rtt"));
   link.engine.clear();
@@ -172,12 +174,13 @@ TEST(PathOfARecording, IsComparedAndBlamed) {
   input.link.engine = "emulator";
   auto v = compare(input);
   EXPECT_THAT(v.failures, IsEmpty());
-  const auto of_path = std::count_if(v.comparisons.begin(), v.comparisons.end(),
-                                     [](const Comparison& c) { return c.method == "path"; });
+  const auto of_path =
+      std::count_if(v.comparisons.begin(), v.comparisons.end(), [](const Comparison& c) { return c.method == "path"; });
   EXPECT_EQ(of_path, 2 * 4 * 2 + 2 * 2) << "rtt and min_rtt of four sources at two ends, and both ways";
   input.link.back.delay_us = 2'000'000;
   v = compare(input);
-  EXPECT_THAT(v.failures, Contains(testing::StartsWith("iter: min_rtt of the sender differs from what the path does: ")));
+  EXPECT_THAT(v.failures,
+              Contains(testing::StartsWith("iter: min_rtt of the sender differs from what the path does: ")));
 }
 
 }  // namespace

@@ -127,7 +127,8 @@ void expect_compared(const validation::Verdict& verdict) {
   if (contents("/proc/kallsyms").find(" bpf_rdonly_cast\n") != std::string::npos) {
     EXPECT_GE(compared(verdict, "getsockopt", "twin"), 4u * 25);
   } else {
-    EXPECT_EQ(compared(verdict, "getsockopt", "twin"), 0u) << "without bpf_rdonly_cast(), of kernel 6.2, there are none";
+    EXPECT_EQ(compared(verdict, "getsockopt", "twin"), 0u)
+        << "without bpf_rdonly_cast(), of kernel 6.2, there are none";
   }
   for (const char* source : {"sockops", "inet_diag"}) {
     for (const char* field : {"bytes_sent", "bytes_received", "total_retrans"})
