@@ -49,7 +49,9 @@ class Finder {
  private:
   template <class... T>
   void say(fmt::format_string<T...> text, T&&... arguments) {
-    quirks_.push_back(fmt::format(text, std::forward<T>(arguments)...));
+    auto sentence = fmt::format(text, std::forward<T>(arguments)...);
+    // Once for all runs that have it.
+    if (std::find(quirks_.begin(), quirks_.end(), sentence) == quirks_.end()) quirks_.push_back(std::move(sentence));
   }
 
   void count_cookies() {
@@ -125,48 +127,49 @@ class Finder {
 
   void look_at(const Run& run) {
     const auto& result = *run.result;
+    const std::string_view side = result.is_server ? "server" : "client";
     const auto sends = [](const Iperf3Stream& stream) { return stream.sender; };
     const bool sender = any_stream(result, sends);
     const bool receiver = any_stream(result, [](const Iperf3Stream& stream) { return !stream.sender; });
-    if (!run.result->error.empty()) say("the {} ended with an error: {}", run.name, result.error);
+    if (!result.error.empty()) say("the {} ended with an error: {}", side, result.error);
     if (any_interval(result, [](const auto&, const Iperf3Interval& interval) { return interval.omitted; }))
       say("the {}'s times and bytes begin again at 0 when --omit is over: bytes are compared by what iperf3 was "
           "answered "
           "only",
-          run.name);
+          side);
     if (result.repeated_intervals)
-      say("the {} printed its last interval twice, as it was interrupted: taken once", run.name);
+      say("the {} printed its last interval twice, as it was interrupted: taken once", side);
     if (sender && receiver)
       say("the {} sends on some streams and receives on others (--bidir): told apart by \"sender\" of each interval",
-          run.name);
+          side);
     else if (receiver && !result.is_server)
       say("the {}'s intervals have no TCP figures, as the server sends (-R): compared with those of the server's "
           "result",
-          run.name);
+          side);
     if (any_interval(result, [](const auto&, const Iperf3Interval& i) { return i.value("snd_cwnd").has_value(); }))
-      say("snd_cwnd of the {} is in bytes: compared with snd_cwnd times snd_mss", run.name);
+      say("snd_cwnd of the {} is in bytes: compared with snd_cwnd times snd_mss", side);
     if (result.threaded)
       say("{} of the {} writes on while it reads its counts, and what is written meanwhile is in no interval: the sums "
           "of "
           "intervals are bounds from below, the totals exact",
-          result.version, run.name);
-    if (sender) find_missing(run);
+          result.version, side);
+    if (sender) find_missing(result, side);
     for (const auto& endpoint : run.endpoints)
       if (!endpoint.cookies.empty())
         say("{} of the {} has the ports of another run: its sockets are told by the order in which they were seen",
-            describe(*endpoint.stream), run.name);
+            describe(*endpoint.stream), side);
   }
 
-  void find_missing(const Run& run) {
+  void find_missing(const Iperf3Result& result, std::string_view side) {
     std::string missing;
     for (const auto& field : tcpinfo::fields()) {
       if (field.iperf3.empty() || field.kind == tcpinfo::Kind::identity || field.rule == tcpinfo::Rule::none) continue;
-      const bool printed = any_interval(*run.result, [&](const Iperf3Stream& stream, const Iperf3Interval& interval) {
+      const bool printed = any_interval(result, [&](const Iperf3Stream& stream, const Iperf3Interval& interval) {
         return stream.sender && interval.value(field.iperf3).has_value();
       });
       if (!printed) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", field.iperf3);
     }
-    if (!missing.empty()) say("{} of the {} prints no {}: not compared", run.result->version, run.name, missing);
+    if (!missing.empty()) say("{} of the {} prints no {}: not compared", result.version, side, missing);
   }
 
   const std::vector<Run>& runs_;

@@ -17,7 +17,7 @@ struct Run {
 };
 
 /// What in these results does not mean what it seems to mean, and how it was handled: a sentence each, only of what
-/// occurs in them.
+/// occurs in them, and once where it occurs in several.
 std::vector<std::string> find_quirks(const std::vector<Run>& runs, const std::vector<SourceRecords>& sources,
                                      const std::vector<const Answers*>& answers, bool placed_in_time);
 

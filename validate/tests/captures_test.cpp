@@ -225,6 +225,9 @@ TEST(SeveralRuns, EachHasItsOwnSocketsAlsoOnTheSamePorts) {
   EXPECT_EQ(find(v, "getsockopt", "rtt")->compared, 2 * find(once, "getsockopt", "rtt")->compared);
   EXPECT_THAT(v.alignments, Contains(testing::Field(&Alignment::file, "client 2")));
   EXPECT_THAT(v.quirks, Contains(HasSubstr("has the ports of another run")));
+  EXPECT_EQ(std::count(v.quirks.begin(), v.quirks.end(),
+                       "snd_cwnd of the client is in bytes: compared with snd_cwnd times snd_mss"),
+            1);
 
   // The order of the files does not matter.
   std::reverse(recording.results.begin(), recording.results.end());
