@@ -217,6 +217,26 @@ TEST_F(Validate, BothWaysBothSidesAreExact) {
   EXPECT_GE(rtt->compared, 2u * 8);
 }
 
+TEST_F(Validate, ACaptureOfSsIsCompared) {
+  const fs::path data = fs::path(TCPINFO_TEST_DATA) / "ss";
+  const auto file = directory / "verdict.json";
+  EXPECT_EQ(run({"compare", "--iperf3", data / "iperf3.json", "--ss", data / "ss.txt", "--out", file, "--verbose"}), 0)
+      << printed() << complaint();
+  const auto v = validation::read_verdict(file);
+  EXPECT_GE(compared(v, "inet_diag", "bracket"), 20u);
+  EXPECT_THAT(v.quirks, Contains(HasSubstr("ss prints no 0")));
+  EXPECT_EQ(run({"compare", "--iperf3", data / "iperf3.json", "--ss", data / "iperf3.json"}), 1);
+  EXPECT_THAT(complaint(), HasSubstr("iperf3.json line 1"));
+  EXPECT_EQ(run({"compare", "--iperf3", data / "iperf3.json", "--ss", data / "missing"}), 1);
+  EXPECT_THAT(complaint(), HasSubstr("No such file"));
+  // Times of two clocks.
+  std::ofstream(directory / "records.jsonl") << tcpinfo::JsonWriter().schema() << "\n";
+  EXPECT_EQ(run({"compare", "--iperf3", data / "iperf3.json", "--ss", data / "ss.txt", "--iter",
+                 directory / "records.jsonl"}),
+            2);
+  EXPECT_THAT(complaint(), HasSubstr("of another clock"));
+}
+
 TEST_F(Validate, InterruptStillWritesWhatWasGathered) {
   auto process = start({"run", "--out", out, "--duration", "60s"});
   for (int i = 0; i < 1000 && complaint().find(" s of 60 s") == std::string::npos; ++i)
