@@ -29,7 +29,7 @@ struct Section {
 std::string escape(std::string_view text);
 
 /// An SVG for use inside HTML: without its XML declaration, its identifiers made unlike those of all others on the
-/// page.
+/// page, its coordinates to a tenth of a pixel.
 std::string inline_svg(std::string_view svg, std::string_view prefix, std::string_view description);
 
 /// A text in the form that the page's script unpacks: gzip (RFC 1952) in base64 (RFC 4648).

@@ -194,6 +194,24 @@ TEST(RunPictures, ADifferenceOfIperf3IsShown) {
   EXPECT_NEAR(found[1].y, 1e-6, 1e-12);
 }
 
+TEST(RunPictures, WhatEbpfReadsAtTheMomentOfAnAnswerIsComparedIfNoPacketCame) {
+  auto run = run_of_one_stream();
+  auto& answers = run.records[SourceId::kGetsockopt];
+  for (auto& answer : answers) tcpinfo::set_number(answer, Field::segs_in, 7);
+  auto twin = answers[0];
+  tcpinfo::set_number(twin, Field::source, TCPINFO_SOURCE_SOCKOPS);
+  tcpinfo::set_number(twin, Field::rtt, 2001);
+  auto late = answers[1];
+  tcpinfo::set_number(late, Field::source, TCPINFO_SOURCE_SOCKOPS);
+  tcpinfo::set_number(late, Field::segs_in, 8);
+  answers.push_back(twin);
+  answers.push_back(late);
+  const auto all = pictures(run);
+  const auto& found = series(below(named(all, "rtt")), Look::kFile5).points;
+  ASSERT_EQ(found.size(), 1u) << "a packet came between the second answer and what eBPF read";
+  EXPECT_NEAR(found[0].y, 1e-6, 1e-12);
+}
+
 TEST(RunPictures, WhereNothingDiffersThereIsNoDistribution) {
   const auto all = pictures(run_of_one_stream());
   EXPECT_THAT(named(all, "rtt").notes, Contains("all 7 differences are 0"));
@@ -756,6 +774,11 @@ TEST(OutputFiles, LeaveNothingHalfWritten) {
   }
   std::signal(SIGXFSZ, handler);
   EXPECT_FALSE(std::filesystem::exists(folder));
+}
+
+TEST(Page, InlineSvgsAreShortenedButForTheirTexts) {
+  EXPECT_EQ(inline_svg("<svg><path d='M1.25,22.99 L3,4.567'/><text>0.25</text></svg>", "x-", "a"),
+            "<svg role=\"img\" aria-label=\"a\"><path d='M1.2,22.9 L3,4.567'/><text>0.25</text></svg>");
 }
 
 TEST(Gnuplot, TextsCannotBecomeCommands) {

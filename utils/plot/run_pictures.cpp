@@ -179,6 +179,17 @@ std::string with_commas(std::size_t value) {
   return digits;
 }
 
+/// Whether no packet came or went between two readings of a socket. What only the clock moves is no sign of one.
+bool is_of_one_moment(const tcpinfo_record& a, const tcpinfo_record& b) {
+  const Record one(a), other(b);
+  return std::ranges::none_of(tcpinfo::fields(), [&](const FieldInfo& row) {
+    if (row.kind != tcpinfo::Kind::counter || row.unit == tcpinfo::Unit::us || row.unit == tcpinfo::Unit::ms)
+      return false;
+    const auto x = one.number(row.field), y = other.number(row.field);
+    return x && y && *x != *y;
+  });
+}
+
 class Maker {
  public:
   explicit Maker(const Run& run)
@@ -222,7 +233,10 @@ class Maker {
         std::ranges::move(plot::differences(samples, reference), std::back_inserter(result[source].points));
       }
       for (std::size_t i = 0; i < end.answers.twins.size(); ++i) {
-        if (!end.answers.twins[i]) continue;
+        // Counters are what tells that both are of one moment: they say nothing more.
+        if (subject.row->kind == tcpinfo::Kind::counter || !end.answers.twins[i] ||
+            !is_of_one_moment(*end.answers.twins[i], *end.answers.all[i]))
+          continue;
         const auto ours = value_of(Record(*end.answers.twins[i]), *subject.row),
                    theirs = value_of(Record(*end.answers.all[i]), *subject.row);
         if (ours && theirs) twins.points.push_back({.x = clock_.seconds(*end.answers.twins[i]), .y = *ours - *theirs});
@@ -244,7 +258,7 @@ class Maker {
     if (!differences.empty()) {
       Chart chart;
       chart.axis = axis(subject);
-      chart.axis.label = "difference";
+      chart.axis.label = "Δ";
       chart.is_difference = true;
       chart.series = differences;
       for (auto& series : chart.series) {
@@ -325,7 +339,7 @@ class Maker {
 
   static std::string difference_note(const Subject& subject) {
     std::string text =
-        "difference: of a sample to what iperf3 was answered (getsockopt) before and after it, 0 between the two";
+        "difference Δ: of a sample to what iperf3 was answered (getsockopt) before and after it, 0 between the two";
     if (subject.row->kind == tcpinfo::Kind::gauge) text += ", from which a gauge may stray meanwhile";
     if (subject.row->rule != Rule::none && subject.side == Side::kSender)
       text += "; of iperf3's figure to its own answer";
