@@ -213,10 +213,16 @@ struct Layout {
   double legend_top = 0, height = 0;
 };
 
-constexpr double kLane = 11, kLegendRow = 11;
+constexpr double kLane = 10, kLaneWithStates = 16, kLegendRow = 11;
+
+/// Names of states have a row of their own above what happened: they would hide it.
+bool has_states(const Chart& chart) {
+  return std::ranges::any_of(chart.lanes, [](const Lane& lane) { return !lane.transitions.empty(); });
+}
 
 double height_of(const Chart& chart, std::size_t values, bool narrow) {
-  if (chart.is_lanes()) return kLane * static_cast<double>(chart.lanes.size()) + 4;
+  if (chart.is_lanes())
+    return (has_states(chart) ? kLaneWithStates : kLane) * static_cast<double>(chart.lanes.size()) + 4;
   if (chart.is_difference) return 62;
   if (values > 1) return 76;
   return narrow ? 112 : 142;
@@ -279,7 +285,16 @@ class Script {
     x_scale_ = picture.x.dimension == Dimension::kSeconds && is_time()
                    ? time_scale(picture.x_to - picture.x_from)
                    : scale_for(picture.x, std::max(std::fabs(picture.x_from), std::fabs(picture.x_to)));
-    for (const auto& chart : picture.charts) scales_.push_back(scale_for(chart.axis, size_of(chart)));
+    // Charts of streams that are alike are compared by eye: they share a scale.
+    double least = 1e300;
+    for (const auto& chart : picture.charts)
+      if (is_value(chart)) {
+        least = std::min(least, size_of(chart));
+        common_ = std::max(common_, size_of(chart));
+      }
+    if (least < common_ / 4) common_ = 0;
+    for (const auto& chart : picture.charts)
+      scales_.push_back(scale_for(chart.axis, is_value(chart) ? std::max(common_, size_of(chart)) : size_of(chart)));
   }
 
   std::string text(std::span<const Image> images, const std::vector<std::string>& outputs) {
@@ -304,6 +319,8 @@ class Script {
   bool is_time() const {
     return std::ranges::any_of(picture_.charts, [](const Chart& c) { return c.is_lanes(); }) || picture_.x_from >= 0;
   }
+
+  static bool is_value(const Chart& chart) { return !chart.is_lanes() && !chart.is_difference; }
 
   static double size_of(const Chart& chart) {
     double largest = 0;
@@ -391,7 +408,6 @@ class Script {
     put("set multiplot\nunset key\nset border 3 lc rgb '{}' lw {:.3g}\n", kGrey, line(0.5));
     put("set grid lc rgb '{}' lw {:.3g} lt 1\nset errorbars 0\n", kGrid, line(0.4));
     put("set tics nomirror out scale 0.4 textcolor rgb '#202020' font ',{:.3g}'\n", font(kText));
-    put("set style textbox opaque noborder fillcolor '#ffffff' margins 0.3,0.3\n");
     put("set xtics offset 0,0.3\nset ytics offset 0.4,0\n");
     const double from = picture_.x_from / x_scale_.divisor, to = picture_.x_to / x_scale_.divisor;
     put("set xrange [{:.7g}:{:.7g}]\nset xtics {:.4g}\n", from, to,
@@ -410,7 +426,7 @@ class Script {
       if (!picture_.charts[i].title.empty())
         put_text(kLeft, box.top - 5, label(picture_.charts[i].title), kSmall, kGrey);
       if (picture_.charts[i].is_lanes())
-        put_lanes(picture_.charts[i], box);
+        put_lanes(picture_.charts[i]);
       else
         put_chart(i);
     }
@@ -421,7 +437,7 @@ class Script {
     const auto& chart = picture_.charts[index];
     const auto& box = layout_.charts[index];
     const auto& scale = scales_[index];
-    double least = 0, greatest = 0;
+    double least = 0, greatest = is_value(chart) ? common_ / scale.divisor : 0;
     for (const auto& series : chart.series)
       for (const auto& p : series.points) {
         least = std::min(least, p.y / scale.divisor);
@@ -476,7 +492,7 @@ class Script {
     return fmt::format("using 1:2 with points {}", points(style, dense ? 0.75 : 1));
   }
 
-  void put_lanes(const Chart& chart, const Box& box) {
+  void put_lanes(const Chart& chart) {
     const double pixel = (picture_.x_to - picture_.x_from) / (paper_.width_pt - kLeft - kRight) / x_scale_.divisor;
     const auto count = static_cast<double>(chart.lanes.size());
     put("set yrange [{:.1f}:0]\nunset ytics\nset ytics scale 0 offset 0.4,0 font ',{:.3g}' (", count, font(kText));
@@ -488,10 +504,12 @@ class Script {
           "clip\n",
           ++object_, from, top, std::max(to, from + pixel), bottom, colour);
     };
+    const bool states = has_states(chart);
     std::string ticks;
     for (std::size_t i = 0; i < chart.lanes.size(); ++i) {
       const auto& lane = chart.lanes[i];
-      const double top = static_cast<double>(i) + 0.12, bottom = static_cast<double>(i) + 0.88;
+      const auto row = static_cast<double>(i);
+      const double top = row + (states ? 0.48 : 0.1), bottom = row + 0.94;
       for (std::size_t k = 0; k < lane.recoveries.size(); ++k) {
         auto one = lane.recoveries[k];
         if (one.ca_state == 0 || one.ca_state >= kRecoveries.size()) continue;
@@ -499,18 +517,17 @@ class Script {
         while (k + 1 < lane.recoveries.size() && lane.recoveries[k + 1].ca_state == one.ca_state &&
                lane.recoveries[k + 1].from_s - one.to_s < 0.7 * pixel * x_scale_.divisor)
           one.to_s = lane.recoveries[++k].to_s;
-        bar(one.from_s / x_scale_.divisor, one.to_s / x_scale_.divisor, top + 0.1, bottom - 0.1,
+        bar(one.from_s / x_scale_.divisor, one.to_s / x_scale_.divisor, top + 0.08, bottom - 0.08,
             kRecoveries[one.ca_state].colour);
       }
       for (const auto& t : merged(lane.transitions, 0.04 * (picture_.x_to - picture_.x_from))) {
         const double at = t.time_s / x_scale_.divisor;
         put("set arrow {} from first {:.6g},{:.3f} to first {:.6g},{:.3f} nohead front lw {:.3g} lc rgb '#000000'\n",
-            ++arrow_, at, top, at, bottom, line(0.8));
+            ++arrow_, at, row + 0.04, at, bottom, line(0.8));
         // Near the right end there is room on the left only.
         const bool leftwards = t.time_s > picture_.x_from + 0.6 * (picture_.x_to - picture_.x_from);
-        put("set label {} {} at first {:.6g},{:.3f} {} offset {},0 front boxed font ',{:.3g}' tc rgb '#000000'\n",
-            ++label_, label(t.state), at, (top + bottom) / 2, leftwards ? "right" : "left", leftwards ? -0.5 : 0.5,
-            font(kSmall - 0.5));
+        put("set label {} {} at first {:.6g},{:.3f} {} offset {},0 front font ',{:.3g}' tc rgb '#000000'\n", ++label_,
+            label(t.state), at, row + 0.26, leftwards ? "right" : "left", leftwards ? -0.5 : 0.5, font(kSmall - 0.5));
       }
       for (const double t : columns_of(lane.retransmissions_s, 0.7 * pixel * x_scale_.divisor))
         ticks += fmt::format("{:.6g} {:.3f} 0 {:.3f}\n", t / x_scale_.divisor, top, bottom - top);
@@ -523,7 +540,6 @@ class Script {
     }
     put("unset ytics\nset ytics nomirror out scale 0.4 offset 0.4,0 textcolor rgb '#202020' font ',{:.3g}'\n",
         font(kText));
-    (void)box;
   }
 
   const Picture& picture_;
@@ -531,6 +547,7 @@ class Script {
   Layout layout_;
   Scale x_scale_;
   std::vector<Scale> scales_;
+  double common_ = 0;  ///< greatest value of all charts where they share a scale
   Terminal terminal_;
   std::string text_;
   int label_ = 0, arrow_ = 0, object_ = 0;

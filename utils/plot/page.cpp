@@ -327,6 +327,15 @@ struct Row {
   const std::string& name() const { return run ? run->name : section->name; }
 };
 
+/// The name of a row, which opens its run if there is anything of it.
+std::string name_of(const Row& row) {
+  const auto described = row.run && !row.run->description.empty()
+                             ? fmt::format(" title=\"{}\"", escape(row.run->description))
+                             : std::string();
+  if (!row.section) return fmt::format("<span{}>{}</span>", described, escape(row.name()));
+  return fmt::format("<a href=\"{}\"{}>{}</a>", fragment(row.name()), described, escape(row.name()));
+}
+
 std::vector<Row> rows_of(const std::vector<Section>& sections, const std::optional<validation::Suite>& suite) {
   std::vector<Row> rows;
   std::set<const Section*> used;
@@ -411,10 +420,8 @@ void append_summary(std::string& html, const std::vector<Row>& rows, const std::
   for (const auto& column : columns) fmt::format_to(out, "<th scope=\"col\"><span>{}</span>", escape(column));
   html += "</tr></thead>\n<tbody>\n";
   for (const auto& row : rows) {
-    fmt::format_to(out, "<tr><th scope=\"row\"><a href=\"{}\"{}>{}</a><td class=\"outcome\">{}", fragment(row.name()),
-                   row.run && !row.run->description.empty() ? fmt::format(" title=\"{}\"", escape(row.run->description))
-                                                            : std::string(),
-                   escape(row.name()), badge(outcome_of(row.section, row.run)));
+    fmt::format_to(out, "<tr><th scope=\"row\">{}<td class=\"outcome\">{}", name_of(row),
+                   badge(outcome_of(row.section, row.run)));
     for (const auto& column : columns) append_cell(html, row, column);
     html += "</tr>\n";
   }
@@ -473,8 +480,7 @@ void append_failures(std::string& html, const std::vector<Row>& rows) {
     if (outcome == "passed" || (rows.size() == 1 && !row.run)) continue;
     if (!any) html += "<h2>What did not pass</h2>\n";
     any = true;
-    fmt::format_to(out, "<h3><a href=\"{}\">{}</a> {}</h3>\n", fragment(row.name()), escape(row.name()),
-                   badge(outcome));
+    fmt::format_to(out, "<h3>{} {}</h3>\n", name_of(row), badge(outcome));
     std::vector<std::string> sentences;
     if (row.section && row.section->run.verdict) sentences = row.section->run.verdict->failures;
     if (row.section && !row.section->failure.empty()) sentences.push_back(row.section->failure);

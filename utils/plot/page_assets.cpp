@@ -9,7 +9,7 @@ const std::string_view kPageStyle = R"css(
 @media screen and (prefers-color-scheme: dark) {
   :root { --text: #e6e7e9; --quiet: #a0a6ad; --line: #34383d; --ground: #16181a; --card: #1e2124;
     --good: #6fd6b4; --good-ground: #0f3a2d; --bad: #ffb089; --bad-ground: #5a2710; --note: #2b2a20; --focus: #7cc4ff; }
-  figure svg [fill="#ffffff"] { fill: var(--card); } figure svg feFlood { flood-color: var(--card); }
+  figure svg [fill="#ffffff"] { fill: var(--card); }
   figure svg :is([color="black"], [color="rgb(  0,   0,   0)"]) { color: #fff; }
   figure svg :is([stroke="black"], [stroke="rgb(  0,   0,   0)"]) { stroke: #fff; }
   figure svg :is([fill="black"], [fill="rgb(0,0,0)"], [fill="rgb( 28,  30,  33)"]) { fill: #fff; }

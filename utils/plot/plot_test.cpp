@@ -659,6 +659,8 @@ TEST(Page, HasACellForEachRunAndField) {
   EXPECT_THAT(html, HasSubstr("rtt differs"));
   EXPECT_THAT(html, HasSubstr("<code>repeat &lt;loss&gt;</code>"));
   EXPECT_THAT(html, HasSubstr("no tcp_dctcp"));
+  EXPECT_THAT(html, HasSubstr("href=\"#loss\""));
+  EXPECT_EQ(html.find("href=\"#dctcp\""), std::string::npos) << "there is nothing of it to open";
   EXPECT_THAT(html, HasSubstr("tcpinfo-validate run --all &lt;&amp;&gt;"));
   EXPECT_THAT(html, HasSubstr("1 failed, 1 not possible, 1 passed"));
   // The picture, where the cell finds it.
@@ -790,6 +792,27 @@ TEST(Gnuplot, TextsCannotBecomeCommands) {
   const auto script = gnuplot_script(all[0], {&image, 1}, {"out"}, {});
   EXPECT_THAT(script, Not(HasSubstr("\nsystem")));
   EXPECT_THAT(script, Not(HasSubstr("`")));
+}
+
+TEST(Gnuplot, ChartsThatAreAlikeShareAScale) {
+  Picture picture;
+  for (const double y : {0.010, 0.004}) {
+    auto& chart = picture.charts.emplace_back();
+    chart.axis = {"rtt", Dimension::kSeconds, {}};
+    chart.series.emplace_back().points = {{0, y}, {1, y}};
+  }
+  const Image image = Image::kSvg;
+  const auto ranges = [&] {
+    const auto script = gnuplot_script(picture, {&image, 1}, {"out"}, {});
+    std::vector<std::string> found;
+    for (auto at = script.find("set yrange"); at != std::string::npos; at = script.find("set yrange", at + 1))
+      found.push_back(script.substr(at + 11, script.find('\n', at) - at - 11));
+    return found;
+  };
+  EXPECT_THAT(ranges(), ElementsAre("[0:10.7]", "[0:10.7]"));
+  picture.charts[1].series[0].points = {{0, 0.0004}, {1, 0.0004}};
+  EXPECT_THAT(ranges(), ElementsAre("[0:10.7]", "[0:428]"))
+      << "in microseconds: one would not be seen beside the other";
 }
 
 TEST(Gnuplot, ImagesAreWholeAndOfTheAskedWidth) {

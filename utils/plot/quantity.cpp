@@ -78,6 +78,11 @@ std::string summary_of(const FieldInfo& row) {
   return std::string(row.description.substr(0, row.description.find(';')));
 }
 
+std::string title_of(const FieldInfo& row) {
+  auto what = summary_of(row);
+  return what.ends_with(')') ? what : fmt::format("{} ({})", what, row.name);
+}
+
 std::vector<Point> points_of(const Readings& readings, const FieldInfo& row, const Clock& clock) {
   std::vector<Point> points;
   points.reserve(readings.size());

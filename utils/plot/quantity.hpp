@@ -41,6 +41,8 @@ double rate_factor(const tcpinfo::FieldInfo& row);
 
 /// What the field table says of a row, up to its first semicolon.
 std::string summary_of(const tcpinfo::FieldInfo& row);
+/// That and the row's name, unless it ends with a name already.
+std::string title_of(const tcpinfo::FieldInfo& row);
 
 std::vector<Point> points_of(const Readings& readings, const tcpinfo::FieldInfo& row, const Clock& clock);
 

@@ -147,8 +147,7 @@ class Maker {
     Picture picture;
     picture.name = as_rate ? fmt::format("{}-rate", row.name) : std::string(row.name);
     picture.field = row.name;
-    const auto what = summary_of(row);
-    picture.title = as_rate ? fmt::format("{}, a second ({})", what, row.name) : fmt::format("{} ({})", what, row.name);
+    picture.title = title_of(row) + (as_rate ? ", its growth a second" : "");
     picture.subtitle = subtitle();
     picture.x.label = by_clock_ ? "Time since the first record" : "Time since the first record of each file";
     const double room = 0.01 * (to_s_ - from_s_);

@@ -399,8 +399,7 @@ class Maker {
       return;
     }
     picture.name = row.name;
-    picture.title = fmt::format("{} ({})", what, row.name);
-    if (row.rule == Rule::equal && what.find('(') != std::string::npos) picture.title = what;
+    picture.title = title_of(row);
     if (row.rule == Rule::delta)
       picture.title = fmt::format("{}, since the start ({})", what.substr(0, what.find(',')), row.name);
     if (row.rule == Rule::times_snd_mss) picture.title = fmt::format("{} ({} × snd_mss)", what, row.name);
