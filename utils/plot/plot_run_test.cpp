@@ -10,10 +10,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <regex>
 #include <string>
 #include <vector>
 
+#include <tcpinfo/json.hpp>
+
 #include "gnuplot.hpp"
+#include "run.hpp"
 
 namespace {
 
@@ -134,6 +138,41 @@ TEST_F(PlotRun, SaysWhereARecordingIsCutOff) {
   EXPECT_EQ(outcome.status, 1);
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("sockops.jsonl"), HasSubstr("cut off")));
   EXPECT_TRUE(fs::exists(directory_ / "out" / "rtt.png"));
+}
+
+TEST_F(PlotRun, RunsOfIperf3ThatFollowEachOtherHaveTheirOwnTimes) {
+  const auto one = directory_ / "short";
+  const auto alone = plot::read_run(one);
+  ASSERT_EQ(alone.streams.size(), 1u);
+  // The same once more, 3 s later and from another port, with an alignment of its own that looks sharper.
+  for (const auto* name : {"iperf3", "iperf3-server"})
+    std::ofstream(one / (std::string(name) + "-2.json"))
+        << std::regex_replace(content(one / (std::string(name) + ".json")), std::regex("45918"), "45999");
+  auto records = alone.records.at(tcpinfo::SourceId::kSockops);
+  std::ofstream file(one / "sockops.jsonl", std::ios::app);
+  tcpinfo::JsonWriter writer;
+  for (auto& raw : records) {
+    raw.time_ns += 3'000'000'000;
+    if (raw.local_port == 45918) raw.local_port = 45999;
+    if (raw.peer_port == 45918) raw.peer_port = 45999;
+    file << writer.line(tcpinfo::Record(raw)) << '\n';
+  }
+  file.close();
+  auto verdict = *alone.verdict;
+  auto second = verdict.alignments.front();
+  second.start_boot_ns += 3'000'000'000;
+  second.uncertainty_ns = 1;
+  verdict.alignments.push_back(second);
+  std::ofstream(one / "verdict.json") << validation::to_json(verdict);
+
+  const auto both = plot::read_run(one);
+  EXPECT_EQ(both.start_boot_ns, alone.start_boot_ns);
+  ASSERT_EQ(both.streams.size(), 2u);
+  const auto &before = both.streams[0].sender.intervals, &after = both.streams[1].sender.intervals;
+  ASSERT_EQ(before.size(), after.size());
+  ASSERT_FALSE(before.empty());
+  EXPECT_EQ(before.front().end_s, alone.streams[0].sender.intervals.front().end_s);
+  for (std::size_t i = 0; i < before.size(); ++i) EXPECT_NEAR(after[i].end_s - before[i].end_s, 3, 1e-6);
 }
 
 TEST_F(PlotRun, FilesAndFoldersAreNotMixed) {
