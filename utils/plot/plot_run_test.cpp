@@ -162,6 +162,8 @@ TEST_F(PlotRun, RunsOfIperf3ThatFollowEachOtherHaveTheirOwnTimes) {
   auto second = verdict.alignments.front();
   second.start_boot_ns += 3'000'000'000;
   second.uncertainty_ns = 1;
+  for (auto& alignment : verdict.alignments) alignment.file += " 1";
+  second.file += " 2";
   verdict.alignments.push_back(second);
   std::ofstream(one / "verdict.json") << validation::to_json(verdict);
 
