@@ -30,7 +30,7 @@ enum Exit { kOk = 0, kFailed = 1, kUsage = 2, kNotPossible = 77 };
 
 struct CompareOptions {
   std::vector<fs::path> iperf3, server;
-  fs::path sockops, inet_diag, iter, getsockopt, ss, out;
+  fs::path run, sockops, inet_diag, iter, getsockopt, ss, out;
   bool verbose = false;
 };
 
@@ -84,8 +84,8 @@ void add_list(CLI::App& app, RunCommand& options) {
 
 void add_compare(CLI::App& app, CompareOptions& options) {
   auto* compare = app.add_subcommand("compare", "Compare what was recorded beside iperf3 with its result");
-  compare->add_option("--iperf3", options.iperf3, "What iperf3 -c HOST -J printed; again for each further run")
-      ->required();
+  compare->add_option("RUN", options.run, "Directory of a run of tcpinfo-validate: stands for all files in it");
+  compare->add_option("--iperf3", options.iperf3, "What iperf3 -c HOST -J printed; again for each further run");
   compare->add_option("--iperf3-server", options.server, "What iperf3 -s -1 -J printed; again for each further run");
   compare->add_option("--sockops", options.sockops, "JSON lines of the sockops source");
   compare->add_option("--inet-diag", options.inet_diag, "JSON lines of the inet_diag source");
@@ -227,9 +227,42 @@ std::vector<tcpinfo_record> read_records(const fs::path& file) {
   return records;
 }
 
-int do_compare(const CompareOptions& options) {
+/// Takes the files of options.run for those that were not named.
+void add_files_of_run(CompareOptions& options) {
+  std::error_code none;
+  const auto exists = [&](const fs::path& file) { return fs::exists(file, none); };
+  if (!exists(options.run / "iperf3.json"))
+    throw tcpinfo::Error(std::make_error_code(std::errc::no_such_file_or_directory),
+                         "read " + (options.run / "iperf3.json").string(),
+                         "give the directory of one run, as tcpinfo-validate run --out results made results/bulk-ipv4");
+  for (const auto& [files, name] : {std::pair(&options.iperf3, "iperf3"), std::pair(&options.server, "iperf3-server")}) {
+    if (!files->empty()) continue;
+    for (int number = 1;; ++number) {
+      const auto file = options.run / (number == 1 ? fmt::format("{}.json", name) : fmt::format("{}-{}.json", name, number));
+      if (!exists(file)) break;
+      files->push_back(file);
+    }
+  }
+  for (const auto& [file, name] : {std::pair(&options.sockops, "sockops"), std::pair(&options.inet_diag, "inet_diag"),
+                                   std::pair(&options.iter, "iter"), std::pair(&options.getsockopt, "getsockopt")})
+    if (const auto found = options.run / fmt::format("{}.jsonl", name); file->empty() && exists(found)) *file = found;
+}
+
+int do_compare(CompareOptions options) {
   using tcpinfo::SourceId;
   validation::Input input;
+  validation::Verdict before;
+  if (!options.run.empty()) {
+    add_files_of_run(options);
+    std::error_code none;
+    const auto file = options.run / "verdict.json";
+    if (fs::exists(file, none)) before = validation::read_verdict(file);
+    input.link = before.link;
+  }
+  if (options.iperf3.empty()) {
+    fmt::print(stderr, "tcpinfo-validate: nothing to compare: give RUN, or --iperf3 FILE\n");
+    return kUsage;
+  }
   std::map<SourceId, std::vector<tcpinfo_record>> records;
   for (const auto& [source, file] :
        {std::pair(SourceId::kSockops, options.sockops), std::pair(SourceId::kInetDiag, options.inet_diag),
@@ -259,8 +292,9 @@ int do_compare(const CompareOptions& options) {
     for (const auto& file : *files) input.results.push_back(validation::read_iperf3(file));
   auto verdict = validation::compare(input);
   verdict.quirks.insert(verdict.quirks.end(), quirks.begin(), quirks.end());
-  verdict.title = options.iperf3.front().string();
-  verdict.kernel = input.results.front().system;
+  verdict.title = before.title.empty() ? options.iperf3.front().string() : before.title;
+  verdict.kernel = before.kernel.empty() ? input.results.front().system : before.kernel;
+  verdict.scenario = before.scenario;
   for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};
   if (!options.out.empty()) {
     validation::OutputFile file(options.out);
@@ -285,7 +319,9 @@ int main(int argc, char** argv) {
       "  tcpinfo-validate run --out results --scenario mine.toml --duration 20s\n"
       "  tcpinfo-validate run --out results --all --resume                   what was interrupted or failed\n"
       "  tcpinfo-validate study --out results/study --set link.loss=1%\n"
+      "  tcpinfo-validate compare results/bulk-ipv4                          once more, from its files\n"
       "  tcpinfo-validate compare --iperf3 iperf3.json --sockops sockops.jsonl\n"
+      "  tcpinfo-validate compare --iperf3 iperf3.json --ss ss.txt           what ss printed beside it\n"
       "Exit codes: 0 all agrees, 1 it does not or an error, 2 wrong usage, 77 not possible on this machine.");
   RunCommand run_command;
   CompareOptions compare_options;

@@ -278,9 +278,12 @@ void append_section(std::string& html, const Section& section, const validation:
 
   if (run.verdict) {
     append_link(html, run.verdict->link);
-    html += "<details>\n<summary>All comparisons, clocks and records</summary>\n";
+    html += "<details>\n<summary>Comparisons with iperf3, clocks and records</summary>\n";
     if (!run.verdict->comparisons.empty()) {
-      append_comparisons(html, run.verdict->comparisons);
+      // Those of the sources with each other stand with their fields.
+      auto with_iperf3 = run.verdict->comparisons;
+      std::erase_if(with_iperf3, [](const Comparison& c) { return c.iperf3.empty() && c.passed; });
+      append_comparisons(html, with_iperf3);
       html +=
           "<p class=\"quiet small\">getsockopt is what the kernel answered iperf3 itself; without a name of iperf3, a "
           "source’s samples are compared with those answers. Largest difference: how far a figure lay outside the "
@@ -416,7 +419,7 @@ void append_summary(std::string& html, const std::vector<Row>& rows, const std::
   html +=
       "<span class=\"quiet screen\">A cell opens its pictures below; arrow keys go from cell to cell, Escape "
       "back.</span></div>\n"
-      "<div class=\"table\"><table class=\"grid\">\n<thead><tr><th>Scenario<th>";
+      "<div class=\"table wide\"><table class=\"grid\">\n<thead><tr><th>Scenario<th>";
   for (const auto& column : columns) fmt::format_to(out, "<th scope=\"col\"><span>{}</span>", escape(column));
   html += "</tr></thead>\n<tbody>\n";
   for (const auto& row : rows) {

@@ -38,6 +38,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
 dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 code { font: .92em ui-monospace, "DejaVu Sans Mono", Menlo, monospace; overflow-wrap: anywhere; }
 .table { overflow-x: auto; }
+.table.wide { width: calc(100vw - 4rem); margin-left: calc(50% - 50vw + 2rem); }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--quiet); border-bottom: 1px solid var(--quiet);
   vertical-align: bottom; }

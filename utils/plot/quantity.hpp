@@ -56,6 +56,6 @@ std::string endpoint_text(const tcpinfo_address& address, std::uint16_t port);
 double rate_window_s(double length_s);
 
 /// Points that a curve over a width may have: more would only make it heavy.
-inline constexpr std::size_t kColumns = 260;
+inline constexpr std::size_t kColumns = 180;
 
 }  // namespace plot

@@ -159,11 +159,9 @@ TEST_F(Validate, Ipv4) {
   EXPECT_GT(tcpinfo::read_json_lines(results() / "getsockopt.jsonl").size(), 16u);
 
   const auto again = directory / "again.json";
-  EXPECT_EQ(run({"compare", "--iperf3", results() / "iperf3.json", "--iperf3-server", results() / "iperf3-server.json", "--sockops",
-                 results() / "sockops.jsonl", "--inet-diag", results() / "inet_diag.jsonl", "--iter", results() / "iter.jsonl", "--getsockopt",
-                 results() / "getsockopt.jsonl", "--out", again}),
-            0);
+  EXPECT_EQ(run({"compare", results(), "--out", again}), 0) << printed() << complaint();
   const auto w = validation::read_verdict(again);
+  EXPECT_EQ(w.title, v.title);
   ASSERT_EQ(w.comparisons.size(), v.comparisons.size());
   for (std::size_t i = 0; i < w.comparisons.size(); ++i) {
     EXPECT_EQ(w.comparisons[i].field, v.comparisons[i].field);
@@ -354,10 +352,9 @@ TEST_F(Validate, KeepsTheNamespacesUntilTold) {
 }
 
 TEST_F(Validate, AMachineTooSlowForTheRateIsNoWrongField) {
-  if (std::thread::hardware_concurrency() > 4) GTEST_SKIP() << "on more than 4 processors all of them are not busy";
   EXPECT_EQ(run({"run", "--out", out, "--duration", "2s", "--set", "link.rate=100Gbit/s", "--set", "link.delay=100us"}), 0)
       << printed() << complaint();
-  EXPECT_THAT(verdict().remarks, Contains(HasSubstr("the machine was too slow for 100000 Mbit/s"))) << printed();
+  EXPECT_THAT(verdict().remarks, Contains(HasSubstr("at most, of 100000 asked for"))) << printed();
 }
 
 TEST_F(Validate, FullDiskIsOneErrorAndLeavesNothing) {
@@ -380,6 +377,9 @@ TEST_F(Validate, SaysWhatIsMissing) {
   EXPECT_THAT(complaint(), HasSubstr("nonesuch"));
   EXPECT_EQ(run({"run", "--out", out, "--set", "sysctl.client.net.ipv4.tcp_nonesuch=1"}), 77);
   EXPECT_THAT(complaint(), HasSubstr("no sysctl net.ipv4.tcp_nonesuch"));
+  // Whatever the kernel has: this engine can do nothing.
+  EXPECT_EQ(run({"run", "--out", out, "--set", "link.engine=veth", "--set", "link.delay=1ms"}), 77);
+  EXPECT_THAT(complaint(), HasSubstr("emulator, or best"));
 }
 
 TEST_F(Validate, WrongUsageIsTwo) {
@@ -395,6 +395,9 @@ TEST_F(Validate, WrongUsageIsTwo) {
   EXPECT_THAT(complaint(), HasSubstr("wrong.toml line 3: link.delay = 20"));
   EXPECT_FALSE(fs::exists(out));
   EXPECT_EQ(run({"compare", "--iperf3", "/dev/null"}), 2);
+  EXPECT_EQ(run({"compare", "--sockops", "/dev/null"}), 2);
+  EXPECT_EQ(run({"compare", directory}), 1);
+  EXPECT_THAT(complaint(), HasSubstr("iperf3.json"));
   EXPECT_EQ(run({"--help"}), 0);
   EXPECT_THAT(printed(), HasSubstr("Examples"));
 }
