@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cmath>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -322,6 +323,16 @@ class Script {
 
   static bool is_value(const Chart& chart) { return !chart.is_lanes() && !chart.is_difference; }
 
+  /// Least value of all charts, so that those which share a scale share its lower end too.
+  double least_of_all() const {
+    double least = std::numeric_limits<double>::infinity();
+    for (const auto& chart : picture_.charts)
+      if (is_value(chart))
+        for (const auto& series : chart.series)
+          for (const auto& p : series.points) least = std::min(least, p.y);
+    return least;
+  }
+
   static double size_of(const Chart& chart) {
     double largest = 0;
     for (const auto& series : chart.series)
@@ -443,6 +454,9 @@ class Script {
         least = std::min(least, p.y / scale.divisor);
         greatest = std::max(greatest, p.y / scale.divisor);
       }
+    // Of what never comes near 0 the differences are of interest, not the distance from it.
+    const double floor = is_value(chart) ? least_of_all() / scale.divisor : 0;
+    if (floor > greatest / 2 && floor < greatest) least = floor;
     if (chart.axis.dimension == Dimension::kShare) greatest = std::max(greatest, 100.0);
     if (least == 0 && greatest == 0) {
       greatest = 1;
@@ -450,7 +464,7 @@ class Script {
     }
     const double room = 0.07 * (greatest - least);
     put("set yrange [{:.6g}:{:.6g}]\n",
-        least < 0             ? least - room
+        least != 0            ? least - room
         : chart.is_difference ? -room
                               : 0,
         greatest > 0 ? greatest + room : room);
