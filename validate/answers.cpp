@@ -167,15 +167,31 @@ struct Tallies {
         still(source, end, "still") {}
 };
 
+/// Until when a stream's connection is certainly younger than the window: it began before the first interval, by the time
+/// that iperf3 takes to connect all streams, here 10 s and so in truth later.
+Time end_of_youth(const Answers& answers, std::chrono::seconds window) {
+  const auto& intervals = answers.stream->intervals;
+  if (answers.all.empty() || intervals.empty()) return -kUnbounded;
+  return time_of(answers.all.front()) - intervals.front().end_us * 1000 +
+         std::chrono::nanoseconds(window - std::chrono::seconds(10)).count();
+}
+
 void compare_between(const Answers& answers, const Sample& sample, const Neighbours& around, Tally& tally,
-                     const Neighbours& control) {
+                     const Neighbours& control, bool is_young) {
   const auto bound = [&](const Neighbours& of, Field field) {
-    const auto low = of.first_undecided > 0 ? number(answers.all[of.first_undecided - 1], field) : std::nullopt;
-    const auto high = of.after < answers.all.size() ? number(answers.all[of.after], field) : std::nullopt;
-    return std::pair(low.value_or(-kUnbounded), high.value_or(kUnbounded));
+    // Rising fields lie between the one before and the one after, a falling one between the one after and the one before.
+    const bool falls = field == Field::min_rtt;
+    Value low = -kUnbounded, high = kUnbounded;
+    const auto bind = [&](std::size_t reading, bool is_low) {
+      if (const auto value = number(answers.all[reading], field)) (is_low ? low : high) = *value;
+    };
+    if (of.first_undecided > 0) bind(of.first_undecided - 1, !falls);
+    if (of.after < answers.all.size()) bind(of.after, falls);
+    return std::pair(low, high);
   };
   for (const auto& field : tcpinfo::fields()) {
-    if (!is_monotone(field)) continue;
+    const bool falls = field.field == Field::min_rtt && is_young;
+    if (!is_monotone(field) && !falls) continue;
     const auto value = number(sample.raw, field.field);
     const auto [low, high] = bound(around, field.field);
     if (!value || (low == -kUnbounded && high == kUnbounded)) continue;
@@ -368,16 +384,17 @@ std::optional<Alignment> find_start(const std::vector<const Answers*>& all) {
   return alignment;
 }
 
-std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all) {
+std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all, std::chrono::seconds min_rtt_window) {
   const auto& first = *all.front().series;
   Tallies tallies(first.source, first.end);
   for (const auto& [series, answers] : all) {
     const auto& samples = series->samples;
+    const auto young_until = end_of_youth(*answers, min_rtt_window);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const auto& sample = samples[i];
       const Neighbours around(*answers, sample);
       compare_between(*answers, sample, around, tallies.bracket,
-                      Neighbours(*answers, samples[shifted(i, samples.size())]));
+                      Neighbours(*answers, samples[shifted(i, samples.size())]), sample.latest < young_until);
       compare_constants(*answers, sample, around, tallies.equal);
       const bool swept = sample.raw->swept != 0;
       if (!swept)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,8 @@ struct Bracketed {
 /// alone. "equal": what does not change within a connection. "still": where a sample has the counters of an answer, so
 /// that no packet came or went, every other field is equal; those that the kernel reads without the socket's lock only
 /// if no ACK came in that jiffy.
-std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all);
+/// min_rtt never rises as long as the connection is younger than `min_rtt_window`, and is bracketed too.
+std::vector<Comparison> compare_samples(const std::vector<Bracketed>& all, std::chrono::seconds min_rtt_window);
 
 /// The BPF side's own reading beside each answer: as for "still".
 std::vector<Comparison> compare_twins(const std::vector<const Answers*>& all);

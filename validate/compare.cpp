@@ -387,7 +387,7 @@ class Comparer {
           for (const auto* answers : by_end[end])
             if (answers->stream == series->stream) bracketed.push_back({series, answers});
         if (bracketed.empty()) continue;
-        auto comparisons = compare_samples(bracketed);
+        auto comparisons = compare_samples(bracketed, input_.min_rtt_window);
         if (comparisons.empty())
           fail(fmt::format("{}: no sample of the {} lies beside what iperf3 was answered", name(source.source),
                            describe(end)));
@@ -464,7 +464,7 @@ class Comparer {
         if (entry.series.end == end) streams[entry.series.stream].push_back(&entry.series);
       std::vector<Seen> all;
       for (auto& [stream, seen] : streams) all.push_back(std::move(seen));
-      for (const auto& source : input_.sources) append(compare_with_others(source.source, end, all));
+      for (const auto& source : input_.sources) append(compare_with_others(source.source, end, all, input_.min_rtt_window));
     }
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <vector>
 
@@ -14,6 +15,9 @@ struct Input {
   std::vector<Iperf3Result> results;  ///< of clients and servers, in any order; one at least
   std::vector<SourceRecords> sources;
   LinkReport link;  ///< what the path is known to do
+  /// The kernel forgets the least round trip after so long: net.ipv4.tcp_min_rtt_wlen, here its default. Until then it
+  /// never rises.
+  std::chrono::seconds min_rtt_window{300};
 };
 
 /// Compares every field whose row of the field table has a rule: byte counts and retransmissions from any source, and

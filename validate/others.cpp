@@ -77,12 +77,17 @@ Bounds bounds_of(const std::vector<const Sample*>& before, const std::vector<con
 
 class OneEnd {
  public:
-  OneEnd(SourceId source, const Seen& seen) {
-    for (const auto* series : seen)
+  OneEnd(SourceId source, const Seen& seen, std::chrono::seconds min_rtt_window) {
+    for (const auto* series : seen) {
       if (series->source == source)
         own_ = series;
       else
         others_.emplace_back(*series);
+      // Seen from its birth.
+      if (const auto& first = series->samples; series->source == SourceId::kSockops && !first.empty() &&
+                                               number(first.front().raw, Field::sequence) == 0)
+        young_until_ = first.front().earliest + std::chrono::nanoseconds(min_rtt_window).count();
+    }
   }
 
   bool usable() const { return own_ && others_.size() >= 2; }
@@ -97,11 +102,14 @@ class OneEnd {
       const auto control_after = around(shifted_sample.latest, &Around::after);
       for (const auto& field : tcpinfo::fields()) {
         const auto value = number(sample.raw, field.field);
-        if (!value || !is_monotone(field) || grows_without_lock(field.field)) continue;
-        const auto [low, high] = bounds_of(before, after, field.field);
+        // Of a young connection it never rises.
+        const bool falls = field.field == Field::min_rtt && sample.latest < young_until_;
+        if (!value || (!is_monotone(field) && !falls) || grows_without_lock(field.field)) continue;
+        const auto [low, high] = falls ? bounds_of(after, before, field.field) : bounds_of(before, after, field.field);
         if (low == -kUnbounded && high == kUnbounded) continue;
         counters.count(field, low, high, value, sample.raw, *own_->stream);
-        const auto control = bounds_of(control_before, control_after, field.field);
+        const auto control = falls ? bounds_of(control_after, control_before, field.field)
+                                   : bounds_of(control_before, control_after, field.field);
         counters.control(field, outside(control.low, control.high, *value) == 0);
       }
       compare_identity(sample, before, alike);
@@ -194,14 +202,16 @@ class OneEnd {
 
   const Series* own_ = nullptr;
   std::vector<Around> others_;
+  Time young_until_ = -kUnbounded;
 };
 
 }  // namespace
 
-std::vector<Comparison> compare_with_others(SourceId source, End end, const std::vector<Seen>& all) {
+std::vector<Comparison> compare_with_others(SourceId source, End end, const std::vector<Seen>& all,
+                                            std::chrono::seconds min_rtt_window) {
   Tally counters(source, end, "others"), alike(source, end, "alike");
   for (const auto& seen : all)
-    if (const OneEnd one(source, seen); one.usable()) one.compare(counters, alike);
+    if (const OneEnd one(source, seen, min_rtt_window); one.usable()) one.compare(counters, alike);
   auto result = counters.done();
   for (auto& comparison : alike.done()) result.push_back(std::move(comparison));
   return result;

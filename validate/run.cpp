@@ -579,6 +579,9 @@ class Run {
         }
       }
     for (const auto& recording : recordings_) input.sources.push_back({recording.id, recording.records});
+    for (const auto* sysctls : {&scenario_.client_sysctl, &scenario_.server_sysctl})
+      if (const auto found = sysctls->find("net.ipv4.tcp_min_rtt_wlen"); found != sysctls->end())
+        input.min_rtt_window = std::min(input.min_rtt_window, std::chrono::seconds(std::atoi(found->second.c_str())));
     input.link.engine = name(path_->engine());
     input.link.mtu = static_cast<std::uint64_t>(scenario_.link.mtu);
     if (round_trips_.received > 0) {

@@ -7,6 +7,7 @@
 #include <rapidjson/document.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <functional>
@@ -33,6 +34,8 @@ using testing::SizeIs;
 
 constexpr std::uint64_t kStartNs = 5'000'000'000'123;  // of the client's clock, boot time
 constexpr std::int64_t kServerLaterUs = 3000;
+using namespace std::chrono_literals;
+
 constexpr int kIntervals = 20;
 constexpr std::int64_t kRunUs = kIntervals * 250'000;
 
@@ -41,6 +44,7 @@ std::int64_t written(std::int64_t us) { return std::clamp<std::int64_t>(us, 0, k
 std::int64_t read_by_server(std::int64_t us) { return written(us - 10'000); }
 std::int64_t retransmitted(std::int64_t us) { return us <= 0 ? 0 : 1 + us / 110'000; }
 std::int64_t rtt(std::int64_t us) { return 20'000 + us / 500; }
+std::int64_t min_rtt(std::int64_t us) { return 19'000 - us / 2000; }
 std::int64_t cwnd(std::int64_t us) { return 100 + us / 100'000; }
 
 struct Scenario {
@@ -180,6 +184,7 @@ struct Scenario {
     set(Field::skmem_rmem_alloc, 0);
     set(Field::skmem_backlog, 0);
     set(Field::rtt, rtt(us));
+    set(Field::min_rtt, min_rtt(us));
     set(Field::rttvar, 500 + us / 10'000);
     set(Field::snd_cwnd, cwnd(us));
     set(Field::snd_mss, 1448);
@@ -203,8 +208,11 @@ class Compare : public testing::Test {
 
   void SetUp() override { gather(); }
 
+  std::chrono::seconds min_rtt_window{300};
+
   Verdict verdict() {
     Input input;
+    input.min_rtt_window = min_rtt_window;
     input.results.push_back(parse_iperf3(scenario.iperf3(false), "client"));
     input.results.push_back(parse_iperf3(scenario.iperf3(true), "server"));
     input.sources = {{tcpinfo::SourceId::kSockops, sockops}, {tcpinfo::SourceId::kInetDiag, inet_diag}};
@@ -272,6 +280,20 @@ TEST_F(Ledger, AgreesWithItself) {
   const auto* totals = find(v, "sockops", "bytes_sent", "exact");
   ASSERT_NE(totals, nullptr);
   EXPECT_EQ(totals->compared, 1u);
+}
+
+TEST_F(Compare, TheLeastRoundTripNeverRisesInAYoungConnection) {
+  const auto sound = verdict();
+  EXPECT_THAT(sound.failures, IsEmpty());
+  ASSERT_NE(find(sound, "inet_diag", "min_rtt", "bracket"), nullptr);
+  EXPECT_GT(find(sound, "inet_diag", "min_rtt", "bracket")->compared, 100u);
+  change(inet_diag, tcpinfo::Field::min_rtt, [](auto value) { return value + 200; });
+  const auto v = verdict();
+  ASSERT_FALSE(v.failures.empty());
+  EXPECT_THAT(v.failures.front(), testing::StartsWith("inet_diag: min_rtt of the sender"));
+  min_rtt_window = 2s;
+  const auto forgotten = verdict();
+  EXPECT_EQ(find(forgotten, "inet_diag", "min_rtt", "bracket"), nullptr) << "it may have risen";
 }
 
 // A timer that is late is followed at once by the next one: iperf3 reads twice and prints one interval.

@@ -17,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,6 +27,11 @@
 #include "lab/emulator.hpp"
 #include "lab/tun_device.hpp"
 #include "sockets.hpp"
+
+namespace lab {
+// Its name in a test's.
+void PrintTo(Engine engine, std::ostream* out) { *out << name(engine); }
+}  // namespace lab
 
 namespace {
 
