@@ -164,7 +164,8 @@ TEST_F(PlotRun, RunsOfIperf3ThatFollowEachOtherHaveTheirOwnTimes) {
   second.uncertainty_ns = 1;
   for (auto& alignment : verdict.alignments) alignment.file += " 1";
   second.file += " 2";
-  verdict.alignments.push_back(second);
+  // The sharpest is the first one, as the validator writes them; the axis begins with the first run all the same.
+  verdict.alignments.insert(verdict.alignments.begin(), second);
   std::ofstream(one / "verdict.json") << validation::to_json(verdict);
 
   const auto both = plot::read_run(one);

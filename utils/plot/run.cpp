@@ -121,6 +121,12 @@ const validation::Alignment* alignment(const Run& run, std::string_view file) {
   return best;
 }
 
+/// Where the time axis begins: with the first run of iperf3, though the clocks of a later one may be known sharper.
+const validation::Alignment& origin_of(const std::vector<validation::Alignment>& alignments) {
+  const auto first = std::ranges::find_if(alignments, [](const auto& a) { return a.file.ends_with(" 1"); });
+  return first == alignments.end() ? alignments.front() : *first;
+}
+
 double seconds_after(const Run& run, std::uint64_t time_ns) {
   return static_cast<double>(static_cast<std::int64_t>(time_ns - run.start_boot_ns)) / 1e9;
 }
@@ -172,9 +178,9 @@ Run read_run(const std::filesystem::path& directory) {
     read_records(run, source);
   read_verdict(run);
   if (run.verdict && !run.verdict->alignments.empty()) {
-    const auto& alignment = run.verdict->alignments.front();
-    run.start_boot_ns = alignment.start_boot_ns;
-    run.uncertainty_s = static_cast<double>(alignment.uncertainty_ns) / 1e9;
+    const auto& origin = origin_of(run.verdict->alignments);
+    run.start_boot_ns = origin.start_boot_ns;
+    run.uncertainty_s = static_cast<double>(origin.uncertainty_ns) / 1e9;
   } else {
     run.start_boot_ns = first_time_ns(run);
   }
