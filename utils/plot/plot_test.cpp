@@ -218,6 +218,32 @@ TEST(RunPictures, WhereNothingDiffersThereIsNoDistribution) {
   EXPECT_TRUE(std::ranges::find(all, "rtt-differences", &Picture::name) == all.end());
 }
 
+TEST(RunPictures, NotesSayOfIperf3OnlyWhatItReported) {
+  auto run = run_of_one_stream();
+  const auto note = HasSubstr("of iperf3's figure to its own answer");
+  EXPECT_THAT(named(pictures(run), "rtt").notes, Contains(note));
+  for (auto& interval : run.streams[0].sender.intervals) interval.values.erase(Field::rtt);
+  const auto all = pictures(run);
+  EXPECT_THAT(named(all, "rtt").notes, Contains("iperf 3.12 does not report it"));
+  EXPECT_THAT(named(all, "rtt").notes, Contains(StartsWith("difference Δ")));
+  EXPECT_THAT(named(all, "rtt").notes, Not(Contains(note)));
+}
+
+TEST(RunPictures, NoLineIsDrawnThroughValuesThatMostRecordsLack) {
+  auto run = run_of_one_stream();
+  EXPECT_EQ(series(named(pictures(run), "bytes_sent").charts.at(0), Look::kSockops).form, Form::kSteps);
+  for (int i = 0; i < 12; ++i) {
+    auto more = record(kClient, kServer, 0.905 + 0.005 * i);
+    tcpinfo::set_number(more, Field::rtt, 2900);
+    run.records[SourceId::kSockops].push_back(more);
+  }
+  std::ranges::stable_sort(run.records[SourceId::kSockops], {}, &tcpinfo_record::time_ns);
+  const auto all = pictures(run);
+  EXPECT_EQ(series(named(all, "bytes_sent").charts.at(0), Look::kSockops).form, Form::kMarks);
+  EXPECT_EQ(series(named(all, "throughput").charts.at(0), Look::kSockops).form, Form::kMarks);
+  EXPECT_EQ(series(named(all, "rtt").charts.at(0), Look::kSockops).form, Form::kSteps);
+}
+
 TEST(RunPictures, TheTimeLineHasRetransmissionsAndRecoveries) {
   const auto all = pictures(run_of_one_stream());
   const auto& events = lane(named(all, "rtt"));
@@ -288,6 +314,18 @@ TEST(RunPictures, WhatFailedIsDrawnToo) {
   EXPECT_THROW(named(pictures(run), "rcv_wnd"), std::runtime_error);
 }
 
+TEST(RunPictures, WhatOnlyIperf3HasIsNotSummedUp) {
+  auto run = run_of_one_stream();
+  run.records.clear();
+  while (run.streams.size() < 7) run.streams.push_back(run.streams.front());
+  const auto all = pictures(run);
+  const auto& throughput = named(all, "throughput");
+  ASSERT_EQ(throughput.charts.size(), 4u);
+  EXPECT_TRUE(throughput.charts[3].is_lanes()) << "three streams and the time line, no empty summary";
+  EXPECT_THAT(throughput.notes, Not(Contains(StartsWith("ours over"))));
+  EXPECT_THAT(named(pictures(run_of_one_stream()), "throughput").notes, Contains(StartsWith("ours over")));
+}
+
 TEST(RunPictures, StreamsBeyondAFewAreSummedUp) {
   auto run = run_of_one_stream();
   const auto ours = run.records[SourceId::kSockops];
@@ -314,6 +352,22 @@ TEST(RunPictures, StreamsBeyondAFewAreSummedUp) {
   ASSERT_EQ(lanes.size(), 4u);
   EXPECT_EQ(lanes[3].label, "4 to 7");
   EXPECT_EQ(lanes[3].retransmissions_s.size(), 4u);
+
+  // Where few of eBPF's records have the value, what was polled tells more of it.
+  std::vector<tcpinfo_record> polled, bare;
+  for (const auto& raw : run.records[SourceId::kSockops]) {
+    polled.push_back(raw);
+    polled.back().rtt += 50000;
+    tcpinfo::set_number(polled.back(), Field::source, TCPINFO_SOURCE_INET_DIAG);
+    bare.push_back(record(kClient, kServer, 0));
+    bare.back().time_ns = raw.time_ns;
+    tcpinfo::set_number(bare.back(), Field::local_port, raw.local_port);
+  }
+  run.records[SourceId::kInetDiag] = polled;
+  EXPECT_DOUBLE_EQ(named(pictures(run), "rtt").charts[3].series.at(0).points.front().y, 0.002);
+  for (std::size_t i = 0; i < bare.size(); ++i)
+    if (bare[i].time_ns > kStart + 300'000'000) run.records[SourceId::kSockops][i] = bare[i];
+  EXPECT_DOUBLE_EQ(named(pictures(run), "rtt").charts[3].series.at(0).points.front().y, 0.052);
 }
 
 /// A file of one connection whose bytes and rtt grow.

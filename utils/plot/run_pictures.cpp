@@ -204,7 +204,9 @@ class Maker {
     const bool all = ends.size() <= kStreamCharts;
     const auto shown = all ? ends.size() : kStreamCharts - 1;
     for (std::size_t i = 0; i < shown; ++i) picture.charts.push_back(chart(subject, i));
-    if (!all) picture.charts.push_back(summary(subject));
+    if (!all)
+      if (auto chart = summary(subject); !chart.series.front().points.empty())
+        picture.charts.push_back(std::move(chart));
     add_notes(picture, subject, shown);
     return picture;
   }
@@ -297,7 +299,8 @@ class Maker {
     picture.field = of.field;
     picture.title = fmt::format("How far {} is from what iperf3 was answered", subject.row->name);
     picture.subtitle = of.subtitle;
-    picture.notes = {difference_note(subject), "each curve: the share of the differences that are at most so large"};
+    picture.notes = {difference_note(subject, differences),
+                     "each curve: the share of the differences that are at most so large"};
     if (of.charts.size() > 2 && run_.streams.size() > 1)
       picture.notes.push_back(fmt::format("all {} streams", run_.streams.size()));
     picture.x = axis(subject);
@@ -337,11 +340,11 @@ class Maker {
     return true;
   }
 
-  static std::string difference_note(const Subject& subject) {
+  static std::string difference_note(const Subject& subject, const std::vector<Series>& differences) {
     std::string text =
         "difference Δ: of a sample to what iperf3 was answered (getsockopt) before and after it, 0 between the two";
     if (subject.row->kind == tcpinfo::Kind::gauge) text += ", from which a gauge may stray meanwhile";
-    if (subject.row->rule != Rule::none && subject.side == Side::kSender)
+    if (std::ranges::find(differences, Look::kIperf3, &Series::look) != differences.end())
       text += "; of iperf3's figure to its own answer";
     return text;
   }
@@ -432,13 +435,15 @@ class Maker {
       chart.title = fmt::format("stream {}, port {} → {}", index + 1, run_.streams[index].sender.iperf3.local_port,
                                 run_.streams[index].sender.iperf3.peer_port);
     for (std::size_t source = 0; source < kSources.size(); ++source) {
-      auto of = points(end.readings(source), subject, end);
+      const auto readings = end.readings(source);
+      auto of = points(readings, subject, end);
+      // The stream of records is a line, the polls are marks. Where most records lack the value, a line would say that
+      // it stood still meanwhile.
+      const bool line = kSources[source].source == SourceId::kSockops && 2 * of.size() >= readings.size();
       if (subject.as_rate) {
         of = rates(of, window_s_);
         for (auto& p : of) p.y *= rate_factor(*subject.row);
       }
-      // The stream of records is a line, the polls are marks.
-      const bool line = kSources[source].source == SourceId::kSockops;
       chart.series.push_back(make(kSources[source].look,
                                   !line             ? Form::kMarks
                                   : subject.as_rate ? Form::kLine
@@ -457,8 +462,11 @@ class Maker {
     const auto& ends = ends_.of(subject.side);
     std::vector<std::vector<Point>> curves;
     for (const auto& end : ends) {
-      auto of = points(end.readings(0), subject, end);
-      if (of.empty()) of = points(end.readings(1), subject, end);
+      const auto readings = end.readings(0);
+      auto of = points(readings, subject, end);
+      // As in the chart of one stream: a few values do not tell what was between them.
+      if (of.empty() || 2 * of.size() < readings.size())
+        if (auto polled = points(end.readings(1), subject, end); polled.size() > of.size()) of = std::move(polled);
       if (subject.as_rate) {
         of = rates(of, window_s_);
         for (auto& p : of) p.y *= rate_factor(*subject.row);
@@ -528,7 +536,9 @@ class Maker {
       if (const auto n = readings[static_cast<std::size_t>(look)])
         counts += fmt::format("{}{} {}", counts.empty() ? "" : ", ", brief, with_commas(n));
     if (!counts.empty()) picture.notes.push_back(counts + (subject.as_rate ? " means" : " readings"));
-    if (subject.as_rate) picture.notes.push_back(fmt::format("ours over {:.3g} s each", window_s_));
+    const bool ours = std::ranges::any_of(
+        kSources, [&](const SourceLook& s) { return readings[static_cast<std::size_t>(s.look)] > 0; });
+    if (subject.as_rate && ours) picture.notes.push_back(fmt::format("ours over {:.3g} s each", window_s_));
     if (thinned) picture.notes.push_back("thinned to the least and greatest of each column");
     if (shown < run_.streams.size())
       picture.notes.push_back(fmt::format("{} of {} streams by themselves", shown, run_.streams.size()));
@@ -583,7 +593,7 @@ std::vector<Picture> pictures(const Run& run, const std::vector<Field>& fields) 
       zeros += static_cast<std::size_t>(std::ranges::count(series.points, 0.0, &Point::y));
     }
     if (count > 0) {
-      picture.notes.push_back(Maker::difference_note(subject));
+      picture.notes.push_back(Maker::difference_note(subject, differences));
       picture.notes.push_back(zeros == count
                                   ? fmt::format("all {} differences are 0", with_commas(count))
                                   : fmt::format("{} of {} differences are 0", with_commas(zeros), with_commas(count)));
