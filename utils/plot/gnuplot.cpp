@@ -289,7 +289,7 @@ class Script {
     // Charts of streams that are alike are compared by eye: they share a scale.
     double least = 1e300;
     for (const auto& chart : picture.charts)
-      if (is_value(chart)) {
+      if (is_value(chart) && std::ranges::any_of(chart.series, [](const Series& s) { return !s.points.empty(); })) {
         least = std::min(least, size_of(chart));
         common_ = std::max(common_, size_of(chart));
       }
@@ -359,7 +359,13 @@ class Script {
     const double divisor = scales_[chart].divisor;
     for (std::size_t i = 0; i < series.size(); ++i) {
       put("$c{}s{} << END\n", chart, i);
-      for (const auto& p : series[i].points) {
+      const auto& points = series[i].points;
+      for (std::size_t k = 0; k < points.size(); ++k) {
+        const auto& p = points[k];
+        // Along a step each point would begin the dashes anew: what is level would look solid.
+        if (series[i].form == Form::kSteps && k > 0 && k + 1 < points.size() && points[k - 1].y == p.y &&
+            p.y == points[k + 1].y)
+          continue;
         put("{:.6g} {:.6g}", p.x / x_scale_.divisor, p.y / divisor);
         if (series[i].form == Form::kMeans) put(" {:.6g}", p.half / x_scale_.divisor);
         put("\n");
@@ -422,7 +428,7 @@ class Script {
     put("set xtics offset 0,0.3\nset ytics offset 0.4,0\n");
     const double from = picture_.x_from / x_scale_.divisor, to = picture_.x_to / x_scale_.divisor;
     put("set xrange [{:.7g}:{:.7g}]\nset xtics {:.4g}\n", from, to,
-        tick_step(to - from, (paper_.width_pt - kLeft - kRight) / 42));
+        tick_step(to - from, (paper_.width_pt - kLeft - kRight) / 36));
     put("set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\n", x(kLeft), x(paper_.width_pt - kRight));
     put_frame();
     for (std::size_t i = 0; i < picture_.charts.size(); ++i) {
@@ -471,8 +477,13 @@ class Script {
     double step = tick_step(greatest - least, (box.bottom - box.top) / 19);
     if (chart.axis.dimension == Dimension::kNumber && scale.divisor == 1) step = std::max(step, 1.0);
     put("set ytics {:.4g}\nset format y '%g'\n", step);
-    put_text(8, (box.top + box.bottom) / 2, label(with_unit(chart.axis.label, scale.unit)), kText, "#202020",
-             "center rotate by 90");
+    // What is longer than the chart would reach into the next one's.
+    const auto name = with_unit(chart.axis.label, scale.unit);
+    auto axis_label = label(name);
+    if (const auto unit = axis_label.find(" (");
+        unit != std::string::npos && width_of(name, kText) > box.bottom - box.top + 8)
+      axis_label.replace(unit, 1, "\\n");
+    put_text(8, (box.top + box.bottom) / 2, axis_label, kText, "#202020", "center rotate by 90");
     if (chart.is_difference)
       put("set arrow {} from graph 0, first 0 to graph 1, first 0 nohead back lw {:.3g} lc rgb '{}'\n", ++arrow_,
           line(0.6), kGrey);

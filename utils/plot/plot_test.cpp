@@ -867,6 +867,32 @@ TEST(Gnuplot, ChartsThatAreAlikeShareAScale) {
   picture.charts[1].series[0].points = {{0, 0.0004}, {1, 0.0004}};
   EXPECT_THAT(ranges(), ElementsAre("[0:10.7]", "[0:428]"))
       << "in microseconds: one would not be seen beside the other";
+  picture.charts[1].series[0].points.clear();
+  picture.charts[0].series[0].points = {{0, 0.009}, {1, 0.010}};
+  EXPECT_THAT(ranges(), ElementsAre("[8.93:10.07]", "[8.93:10.07]")) << "an empty one takes part";
+}
+
+TEST(Gnuplot, UnitsOfLongNamesHaveALineOfTheirOwn) {
+  Picture picture;
+  auto& chart = picture.charts.emplace_back();
+  chart.axis = {"total_retrans", Dimension::kNumber, "segments"};
+  chart.series.emplace_back().points = {{0, 1}, {1, 2}};
+  const Image image = Image::kSvg;
+  EXPECT_THAT(gnuplot_script(picture, {&image, 1}, {"out"}, {}), HasSubstr("retrans (segments)"));
+  picture.charts.push_back(chart);
+  EXPECT_THAT(gnuplot_script(picture, {&image, 1}, {"out"}, {}), HasSubstr("retrans\\n(segments)"))
+      << "two charts are lower";
+}
+
+TEST(Gnuplot, ALevelStepIsOneLine) {
+  Picture picture;
+  auto& chart = picture.charts.emplace_back();
+  auto& series = chart.series.emplace_back();
+  series.points = {{0, 5}, {0.25, 5}, {0.5, 5}, {0.75, 7}, {1, 7}};
+  const Image image = Image::kSvg;
+  EXPECT_THAT(gnuplot_script(picture, {&image, 1}, {"out"}, {}), HasSubstr("<< END\n0 5\n0.5 5\n0.75 7\n1 7\nEND"));
+  series.form = Form::kMarks;
+  EXPECT_THAT(gnuplot_script(picture, {&image, 1}, {"out"}, {}), HasSubstr("\n0.25 5\n"));
 }
 
 TEST(Gnuplot, ImagesAreWholeAndOfTheAskedWidth) {

@@ -148,8 +148,7 @@ double shift_s(Run& run, const validation::Iperf3Result& result, std::string_vie
   // Where there were several, each has its number.
   const auto* found = alignment(run, fmt::format("{} {}", side, number));
   if (!found && number == 1) found = alignment(run, side);
-  if (found)
-    return run.uncertainty_s ? seconds_after(run, found->start_boot_ns) : 0;
+  if (found) return run.uncertainty_s ? seconds_after(run, found->start_boot_ns) : 0;
   if (number == 1) return 0;
   run.remarks.push_back(
       fmt::format("The {}'s clock of run {} of iperf3 is taken to begin with its first record: no alignment is known",
