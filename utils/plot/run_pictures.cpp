@@ -538,7 +538,7 @@ class Maker {
     if (!counts.empty()) picture.notes.push_back(counts + (subject.as_rate ? " means" : " readings"));
     const bool ours = std::ranges::any_of(
         kSources, [&](const SourceLook& s) { return readings[static_cast<std::size_t>(s.look)] > 0; });
-    if (subject.as_rate && ours) picture.notes.push_back(fmt::format("ours over {:.3g} s each", window_s_));
+    if (subject.as_rate && ours) picture.notes.push_back(fmt::format("ours over {:.3g} s or more each", window_s_));
     if (thinned) picture.notes.push_back("thinned to the least and greatest of each column");
     if (shown < run_.streams.size())
       picture.notes.push_back(fmt::format("{} of {} streams by themselves", shown, run_.streams.size()));
