@@ -490,7 +490,7 @@ class Comparer {
       verdict_.comparisons.push_back(std::move(comparison));
     else if (expected)
       fail_ledger(
-          fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings",
+          fmt::format("{}: {} of the {} was not compared ({}): no record just before and just after iperf3's readings; record more often, as tcpinfo watch --interval 0 does",
                       comparison.source, comparison.field, comparison.end, comparison.method));
   }
 

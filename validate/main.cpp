@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <algorithm>
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -63,7 +66,10 @@ void add_run(CLI::App& app, RunCommand& options) {
       ->check(CLI::Range(1, 64).description(""))
       ->type_name("N")
       ->capture_default_str();
-  run->add_option("--seed", suite.seed, "Of what the paths lose, delay and reorder")->type_name("N")->capture_default_str();
+  run->add_option("--seed", suite.seed, "Of what the paths lose, delay and reorder")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->type_name("N")
+      ->capture_default_str();
   run->add_flag("--resume", suite.resume, "Run only what has not passed yet in --out");
   run->add_flag("--keep", suite.keep, "Wait after each run, with its network namespaces and path still there");
 }
@@ -124,21 +130,31 @@ std::vector<Scenario> find_scenarios(const RunCommand& options) {
     else
       globs.push_back(argument);
   std::vector<Scenario> all;
-  const auto add = [&](const fs::path& file) {
-    for (auto& scenario : validation::read_scenarios(file, settings)) {
+  const auto add = [&](std::vector<Scenario> scenarios, const fs::path& file) {
+    for (auto& scenario : scenarios) {
       if (std::ranges::count(all, scenario.name, &Scenario::name) > 0)
         throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kInvalidOption), "read scenario " + file.string(),
                              fmt::format("there is a scenario {} already; name the file otherwise", scenario.name));
       all.push_back(std::move(scenario));
     }
   };
-  for (const auto& file : files) add(file);
+  for (const auto& file : files) add(validation::read_scenarios(file, settings), file);
   if (!files.empty() && globs.empty() && !options.all) return all;
   std::vector<fs::path> own;
   for (const auto& entry : fs::directory_iterator(scenario_directory()))
     if (entry.path().extension() == ".toml") own.push_back(entry.path());
   std::ranges::sort(own);
-  for (const auto& file : own) add(file);
+  // Settings are for what is chosen: of others they may be wrong.
+  for (const auto& file : own) {
+    auto scenarios = validation::read_scenarios(file);
+    const bool chosen = options.all || std::ranges::any_of(globs, [&](const std::string& glob) {
+                          return validation::matches(file.stem().string(), glob) ||
+                                 std::ranges::any_of(scenarios, [&](const Scenario& scenario) {
+                                   return validation::matches(scenario.name, glob);
+                                 });
+                        });
+    add(chosen ? validation::read_scenarios(file, settings) : std::move(scenarios), file);
+  }
   if (options.all) return all;
   return validation::choose(all, globs);
 }
@@ -202,17 +218,38 @@ int do_study(const RunCommand& options) {
   validation::check_machine();
   validation::StudyOptions study;
   Scenario scenario;
+  scenario.name = "study";
   scenario.link = study.link;
   scenario.duration = study.duration;
   scenario.congestion = study.congestion;
-  validation::apply(settings_of(options), scenario);
+  const auto settings = settings_of(options);
+  for (const auto& setting : settings)
+    if (!setting.key.starts_with("link.") && setting.key != "iperf3.congestion" && setting.key != "iperf3.duration")
+      throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kInvalidOption), "--set " + setting.key,
+                           "a study takes iperf3.congestion and link.* only");
+  validation::apply(settings, scenario);
+  validation::check(scenario, "study");
+  validation::check_possible(scenario);
   study.link = scenario.link;
   study.duration = scenario.duration;
   study.congestion = scenario.congestion;
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  if (terminal)
+    study.progress = [](std::chrono::steady_clock::duration left) {
+      fmt::print(stderr, "\r{:.0f} s left\033[K", std::chrono::duration<double>(left).count());
+    };
   std::error_code error;
   fs::create_directories(options.suite.out, error);
+  validation::StudyResult result;
+  try {
+    result = validation::run_study(study);
+  } catch (const tcpinfo::Error& failure) {
+    if (terminal) fmt::print(stderr, "\r\033[K");
+    if (failure.code() == std::errc::operation_not_supported) throw validation::NotPossible(failure.what());
+    throw;
+  }
+  if (terminal) fmt::print(stderr, "\r\033[K");
   validation::OutputFile file(options.suite.out / "study.json");
-  const auto result = validation::run_study(study);
   file.write_line(validation::to_json(result));
   file.flush();
   file.keep();
@@ -220,9 +257,14 @@ int do_study(const RunCommand& options) {
   return kOk;
 }
 
-std::vector<tcpinfo_record> read_records(const fs::path& file) {
+std::vector<tcpinfo_record> read_records(const fs::path& file, tcpinfo::SourceId source) {
   bool truncated = false;
   auto records = tcpinfo::read_json_lines(file, &truncated);
+  // Beside iperf3's answers lies what the BPF side read at their moments.
+  if (!records.empty() && source != tcpinfo::SourceId::kGetsockopt)
+    if (const auto from = static_cast<tcpinfo::SourceId>(records.front().source); from != source)
+      throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kMalformed), "read " + file.string(),
+                           fmt::format("its records are of {} and not of {}", name(from), name(source)));
   if (truncated) fmt::print(stderr, "{}: the last line is cut off and left out\n", file.string());
   return records;
 }
@@ -259,8 +301,8 @@ int do_compare(CompareOptions options) {
     if (fs::exists(file, none)) before = validation::read_verdict(file);
     input.link = before.link;
   }
-  if (options.iperf3.empty()) {
-    fmt::print(stderr, "tcpinfo-validate: nothing to compare: give RUN, or --iperf3 FILE\n");
+  if (options.iperf3.empty() && options.server.empty()) {
+    fmt::print(stderr, "tcpinfo-validate: nothing to compare: give RUN, --iperf3 FILE or --iperf3-server FILE\n");
     return kUsage;
   }
   std::map<SourceId, std::vector<tcpinfo_record>> records;
@@ -268,7 +310,7 @@ int do_compare(CompareOptions options) {
        {std::pair(SourceId::kSockops, options.sockops), std::pair(SourceId::kInetDiag, options.inet_diag),
         std::pair(SourceId::kIter, options.iter), std::pair(SourceId::kGetsockopt, options.getsockopt)}) {
     if (file.empty()) continue;
-    records[source] = read_records(file);
+    records[source] = read_records(file, source);
     input.sources.push_back({source, records[source]});
   }
   std::vector<std::string> quirks;
@@ -292,7 +334,9 @@ int do_compare(CompareOptions options) {
     for (const auto& file : *files) input.results.push_back(validation::read_iperf3(file));
   auto verdict = validation::compare(input);
   verdict.quirks.insert(verdict.quirks.end(), quirks.begin(), quirks.end());
-  verdict.title = before.title.empty() ? options.iperf3.front().string() : before.title;
+  verdict.title = !before.title.empty()     ? before.title
+                  : options.iperf3.empty() ? options.server.front().string()
+                                           : options.iperf3.front().string();
   verdict.kernel = before.kernel.empty() ? input.results.front().system : before.kernel;
   verdict.scenario = before.scenario;
   for (const auto& [source, read] : records) verdict.records[std::string(name(source))] = {{"read", read.size()}};

@@ -84,22 +84,6 @@ bool iperf3_has(const std::string& option) {
   return help.text().find(option) != std::string::npos;
 }
 
-void check_possible(const Scenario& scenario) {
-  if (scenario.mptcp && !iperf3_has("--mptcp"))
-    throw NotPossible("this iperf3 has no option --mptcp: use a newer one, which has it in iperf3 --help");
-  // Asked for, the kernel loads the module; asking needs a socket, and a wrong name is the user's mistake.
-  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int result = ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, scenario.congestion.data(),
-                                  static_cast<socklen_t>(scenario.congestion.size()));
-  const int error = result != 0 ? errno : 0;
-  ::close(socket);
-  if (error == ENOENT)
-    throw NotPossible(
-        fmt::format("this kernel has no congestion control {}: choose one of "
-                    "/proc/sys/net/ipv4/tcp_available_congestion_control",
-                    scenario.congestion));
-}
-
 void set_sysctls(const lab::Netns& netns, const std::map<std::string, std::string>& values) {
   netns.run([&] {
     for (const auto& [name, value] : values) {
@@ -215,7 +199,7 @@ class Run {
         cgroup_("tcpinfo-validate"),
         client_cgroup_("client", cgroup_.path()),
         server_cgroup_("server", cgroup_.path()),
-        signals_(loop_, SIGINT, SIGTERM),
+        signals_(loop_, SIGINT, SIGTERM, SIGHUP),
         progress_timer_(loop_),
         deadline_(loop_) {}
 
@@ -699,6 +683,22 @@ void check_machine() {
   } catch (const tcpinfo::Error& error) {
     throw NotPossible(error.what());
   }
+}
+
+void check_possible(const Scenario& scenario) {
+  if (scenario.mptcp && !iperf3_has("--mptcp"))
+    throw NotPossible("this iperf3 has no option --mptcp: use a newer one, which has it in iperf3 --help");
+  // Asked for, the kernel loads the module; asking needs a socket, and a wrong name is the user's mistake.
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int result = ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, scenario.congestion.data(),
+                                  static_cast<socklen_t>(scenario.congestion.size()));
+  const int error = result != 0 ? errno : 0;
+  ::close(socket);
+  if (error == ENOENT)
+    throw NotPossible(
+        fmt::format("this kernel has no congestion control {}: choose one of "
+                    "/proc/sys/net/ipv4/tcp_available_congestion_control",
+                    scenario.congestion));
 }
 
 RunOutcome run(const Scenario& scenario, const RunOptions& options) {

@@ -44,10 +44,6 @@ std::string human_time(double seconds) {
   return fmt::format("{:.0f} min {:02.0f} s", std::floor(seconds / 60), std::fmod(seconds, 60));
 }
 
-bool has_ended(const SuiteRun& run) {
-  return run.outcome == "passed" || run.outcome == "failed" || run.outcome == "not possible";
-}
-
 /// One line at the bottom of a terminal, or a line now and then where there is none.
 class Progress {
  public:
@@ -81,12 +77,23 @@ class Progress {
 
 class SuiteRunner {
  public:
-  explicit SuiteRunner(const SuiteOptions& options) : options_(options), signals_(loop_, SIGINT, SIGTERM) {
+  explicit SuiteRunner(const SuiteOptions& options) : options_(options), signals_(loop_, SIGINT, SIGTERM, SIGHUP) {
     signals_.async_wait([this](error_code error, int) { interrupted_ |= !error; });
     describe_machine();
     for (std::size_t i = 0; i < options.scenarios.size(); ++i)
       for (int repetition = 0; repetition < options.repeat; ++repetition) add(i, repetition);
-    if (options.resume) take_over(options.out / "suite.json");
+    const auto file = options.out / "suite.json";
+    std::error_code none;
+    if (!fs::exists(file, none)) return;
+    const auto earlier = read_suite(file);
+    if (options.resume) {
+      take_over(earlier);
+      return;
+    }
+    for (const auto& old : earlier.runs)
+      if (std::ranges::count(suite_.runs, old.name, &SuiteRun::name) == 0)
+        throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kInvalidOption), "write " + file.string(),
+                             fmt::format("it has other runs, as {}: --resume keeps them, or give another --out", old.name));
   }
 
   Suite operator()() {
@@ -103,10 +110,10 @@ class SuiteRunner {
     if (failure_) std::rethrow_exception(failure_);
     save();
     OutputFile junit(options_.out / "junit.xml");
-    junit.write(to_junit(suite_));
+    junit.write(to_junit(whole()));
     junit.flush();
     junit.keep();
-    return std::move(suite_);
+    return whole();
   }
 
  private:
@@ -143,24 +150,35 @@ class SuiteRunner {
     jobs_.push_back(std::move(job));
   }
 
-  // What an earlier, interrupted suite has finished, if it was of the same scenario.
-  void take_over(const fs::path& file) {
-    std::error_code none;
-    if (!fs::exists(file, none)) return;
-    const auto earlier = read_suite(file);
+  // What an earlier, interrupted suite has finished, if it was of the same scenarios and seed; and its other runs.
+  void take_over(const Suite& earlier) {
     std::size_t taken = 0;
-    for (std::size_t i = 0; i < suite_.runs.size(); ++i) {
-      auto& run = suite_.runs[i];
-      const auto found = std::ranges::find(earlier.runs, run.name, &SuiteRun::name);
-      if (found == earlier.runs.end() || !has_ended(*found) || found->description != run.description) continue;
-      if (found->outcome == "failed") continue;
-      run = *found;
-      jobs_[i].begun = true;
+    for (const auto& old : earlier.runs) {
+      const auto found = std::ranges::find(suite_.runs, old.name, &SuiteRun::name);
+      if (found == suite_.runs.end()) {
+        others_.push_back(old);
+        continue;
+      }
+      if (old.outcome != "passed" && old.outcome != "not possible") continue;
+      const auto& job = jobs_[static_cast<std::size_t>(found - suite_.runs.begin())];
+      if (earlier.seed != suite_.seed || !is_same(old, job.scenario)) continue;
+      *found = old;
+      jobs_[static_cast<std::size_t>(found - suite_.runs.begin())].begun = true;
       ++taken;
     }
-    suite_.seconds = earlier.seconds;
-    before_ = earlier.seconds;
-    progress_.line(fmt::format("{}: {} of {} runs have ended already", file.string(), taken, suite_.runs.size()));
+    before_ = suite_.seconds = earlier.seconds;
+    progress_.line(fmt::format("{}: {} of {} runs have ended already", (options_.out / "suite.json").string(), taken,
+                               suite_.runs.size()));
+  }
+
+  // Whether a run was of this very scenario.
+  bool is_same(const SuiteRun& run, const Scenario& scenario) const {
+    if (run.outcome == "not possible") return run.description == describe(scenario);
+    try {
+      return read_text(options_.out / run.directory / "scenario.toml") == to_toml(scenario);
+    } catch (const tcpinfo::Error&) {
+      return false;
+    }
   }
 
   bool interrupted() {
@@ -243,12 +261,19 @@ class SuiteRunner {
     return left / options_.jobs;
   }
 
+  /// With the runs of an earlier suite that are not to be run now.
+  Suite whole() const {
+    auto suite = suite_;
+    suite.runs.insert(suite.runs.end(), others_.begin(), others_.end());
+    return suite;
+  }
+
   // Whole at any time: written beside its place and renamed.
   void save() const {
     const auto path = options_.out / "suite.json", fresh = options_.out / "suite.json.new";
     {
       OutputFile file(fresh);
-      file.write_line(to_json(suite_));
+      file.write_line(to_json(whole()));
       file.flush();
       file.keep();
     }
@@ -263,7 +288,7 @@ class SuiteRunner {
     const bool terminal = ::isatty(STDIN_FILENO) == 1;
     fmt::print(stderr, "{}\nEverything is kept until {}Ctrl-C or SIGTERM.\n", what, terminal ? "Enter, " : "");
     asio::io_context loop;
-    asio::signal_set signals(loop, SIGINT, SIGTERM);
+    asio::signal_set signals(loop, SIGINT, SIGTERM, SIGHUP);
     signals.async_wait([&](error_code error, int) {
       if (error) return;
       interrupted_ = true;
@@ -284,6 +309,7 @@ class SuiteRunner {
 
   const SuiteOptions& options_;
   Suite suite_;
+  std::vector<SuiteRun> others_;
   std::vector<Job> jobs_;
   std::mutex mutex_;  // of all that follows, and of suite_ and jobs_ while workers run
   Progress progress_;

@@ -19,12 +19,12 @@ struct SuiteOptions {
   int repeat = 1;
   int jobs = 1;            ///< at the same time; more than one disturb each other's rates, not their figures
   std::uint64_t seed = 1;  ///< of the paths; a repetition has the next one
-  bool resume = false;     ///< keeps what has ended already in `out`
+  bool resume = false;     ///< keeps what has passed already in `out`, and the other runs there
   bool keep = false;       ///< after each run waits for Enter or Ctrl-C, with everything still there
 };
 
 /// Runs them one after another, each into a directory of `out` of its name, writes suite.json after each and junit.xml
-/// at the end. Progress goes to standard error. SIGINT and SIGTERM end it, with what there is. Throws tcpinfo::Error.
+/// at the end. Progress goes to standard error. SIGINT, SIGTERM and SIGHUP end it, with what there is. Throws tcpinfo::Error.
 Suite run_suite(const SuiteOptions& options);
 
 }  // namespace validation

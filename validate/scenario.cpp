@@ -276,26 +276,6 @@ void set(Scenario& scenario, const std::string& full, std::string_view text, con
     if (!key->take(scenario, text)) refuse(fmt::format("{}: {} = {}", where, full, text), "expected " + key->expected);
 }
 
-// Rules that no single key can state.
-void check(const Scenario& scenario, const std::string& where) {
-  const auto wrong = [&](std::string what, std::string way_out) {
-    refuse(fmt::format("{}: {}", where, what), std::move(way_out));
-  };
-  if (scenario.interval < milliseconds(100)) wrong("iperf3.interval", "iperf3 takes 100ms at least");
-  if (scenario.bytes == 0 && scenario.duration < std::chrono::seconds(1)) wrong("iperf3.duration", "iperf3 takes 1s at least");
-  if (scenario.duration.count() % 1000 != 0) wrong("iperf3.duration", "iperf3 takes whole seconds");
-  if (scenario.omit.count() % 1000 != 0) wrong("iperf3.omit", "iperf3 takes whole seconds");
-  if (scenario.mss != 0 && scenario.mss < 88) wrong("iperf3.mss", "the kernel takes 88 at least");
-  if (scenario.burst > 0 && scenario.bitrate_mbit <= 0) wrong("iperf3.burst", "needs iperf3.bitrate");
-  if (scenario.poll < milliseconds(1)) wrong("sources.poll", "give 1ms at least");
-  for (const auto* way : {&scenario.link.there, &scenario.link.back}) {
-    if (way->rate_mbit <= 0 && (way->queue_bytes > 0 || way->ecn_mark_bytes > 0))
-      wrong("link.queue and link.ecn_mark", "need link.rate: without one nothing waits");
-    if (way->reordering > 0 && way->delay.count() == 0)
-      wrong("link.reordering", "needs link.delay: a packet that is not delayed overtakes those that are");
-  }
-}
-
 /// Every congestion control of this kernel, its modules included.
 std::vector<std::string> congestion_controls() {
   std::set<std::string> names;
@@ -338,7 +318,7 @@ class File {
     try {
       document = toml::parse(text, path_.string());
     } catch (const toml::parse_error& error) {
-      refuse(where(error.source()), std::string(error.description()));
+      refuse(where(error.source()), fmt::format("{}; texts stand in quotes, as delay = \"15ms\"", error.description()));
     }
     Scenario scenario;
     scenario.name = path_.stem().string();
@@ -358,7 +338,7 @@ class File {
     apply(settings_, scenario);
     std::vector<Scenario> all{scenario};
     for (const auto& variation : variations_) all = multiply(all, variation);
-    for (const auto& one : all) check(one, path_.string());
+    for (const auto& one : all) check(one, "read scenario " + path_.string());
     return all;
   }
 
@@ -438,6 +418,25 @@ std::string toml_string(std::string_view text) {
 }
 
 }  // namespace
+
+void check(const Scenario& scenario, const std::string& where) {
+  const auto wrong = [&](std::string what, std::string way_out) {
+    refuse(fmt::format("{}: {}", where, what), std::move(way_out));
+  };
+  if (scenario.interval < milliseconds(100)) wrong("iperf3.interval", "iperf3 takes 100ms at least");
+  if (scenario.bytes == 0 && scenario.duration < std::chrono::seconds(1)) wrong("iperf3.duration", "iperf3 takes 1s at least");
+  if (scenario.duration.count() % 1000 != 0) wrong("iperf3.duration", "iperf3 takes whole seconds");
+  if (scenario.omit.count() % 1000 != 0) wrong("iperf3.omit", "iperf3 takes whole seconds");
+  if (scenario.mss != 0 && scenario.mss < 88) wrong("iperf3.mss", "the kernel takes 88 at least");
+  if (scenario.burst > 0 && scenario.bitrate_mbit <= 0) wrong("iperf3.burst", "needs iperf3.bitrate");
+  if (scenario.poll < milliseconds(1)) wrong("sources.poll", "give 1ms at least");
+  for (const auto* way : {&scenario.link.there, &scenario.link.back}) {
+    if (way->rate_mbit <= 0 && (way->queue_bytes > 0 || way->ecn_mark_bytes > 0))
+      wrong("link.queue and link.ecn_mark", "need link.rate: without one nothing waits");
+    if (way->reordering > 0 && way->delay.count() == 0)
+      wrong("link.reordering", "needs link.delay: a packet that is not delayed overtakes those that are");
+  }
+}
 
 Setting parse_setting(std::string_view text) {
   const auto equals = text.find('=');
@@ -530,12 +529,14 @@ std::string describe_keys() {
   return out;
 }
 
+bool matches(const std::string& name, const std::string& glob) { return ::fnmatch(glob.c_str(), name.c_str(), 0) == 0; }
+
 std::vector<Scenario> choose(const std::vector<Scenario>& all, const std::vector<std::string>& globs) {
   std::vector<bool> chosen(all.size());
   for (const auto& glob : globs) {
     bool any = false;
     for (std::size_t i = 0; i < all.size(); ++i)
-      if (::fnmatch(glob.c_str(), all[i].name.c_str(), 0) == 0) chosen[i] = any = true;
+      if (matches(all[i].name, glob)) chosen[i] = any = true;
     if (!any) refuse(fmt::format("--scenario {}", glob), "no scenario has such a name; tcpinfo-validate list names them");
   }
   std::vector<Scenario> result;

@@ -69,6 +69,9 @@ std::vector<Scenario> read_scenarios(const std::filesystem::path& file, const st
 std::vector<Scenario> parse_scenarios(std::string_view toml, const std::filesystem::path& file,
                                       const std::vector<Setting>& settings = {});
 
+/// What no key can state by itself. Throws tcpinfo::Error that begins with `where`.
+void check(const Scenario& scenario, const std::string& where);
+
 /// A file that read_scenarios() makes this very scenario of.
 std::string to_toml(const Scenario& scenario);
 
@@ -78,7 +81,10 @@ std::string describe(const Scenario& scenario);
 /// The keys that a file can set, with what each expects and its default, for `tcpinfo-validate list --keys`.
 std::string describe_keys();
 
-/// Those of `all` whose names match one of the globs (fnmatch(3)). Throws tcpinfo::Error that names the glob that none
+/// By fnmatch(3).
+bool matches(const std::string& name, const std::string& glob);
+
+/// Those of `all` whose names match one of the globs. Throws tcpinfo::Error that names the glob that none
 /// matches.
 std::vector<Scenario> choose(const std::vector<Scenario>& all, const std::vector<std::string>& globs);
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -31,6 +32,8 @@ struct StudyOptions {
   bool state_mode = true;  ///< a sockops sampler of transitions only, besides
   std::uint64_t short_flow_bytes = 10000;
   std::chrono::milliseconds short_flow_pause{50};  ///< between the end of one and the beginning of the next
+  /// Told now and then how long what is under way can take.
+  std::function<void(std::chrono::steady_clock::duration left)> progress = {};
 };
 
 /// What of one record the study needs.
@@ -103,8 +106,8 @@ std::vector<std::uint64_t> burst_totals(const std::vector<Reading>& readings, st
 /// `readings` in the order in which the sampler gave them; `totals` of burst_totals().
 Seen evaluate(const std::vector<Reading>& readings, const Flows& flows, const std::vector<std::uint64_t>& totals);
 
-/// Takes the time of the options and some seconds. Needs what sockops needs, root, and what the path needs. Throws
-/// tcpinfo::Error.
+/// Takes the time of the options and some seconds. SIGINT, SIGTERM and SIGHUP end it (Error: interrupted). Needs what
+/// sockops needs, root, and what the path needs. Throws tcpinfo::Error.
 StudyResult run_study(const StudyOptions& options);
 
 std::string to_json(const StudyResult& result);

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <exception>
 #include <list>
 #include <memory>
@@ -21,6 +22,7 @@
 
 #include <fmt/format.h>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 
 #include <tcpinfo/monitor.hpp>
@@ -219,12 +221,17 @@ class Study {
  public:
   explicit Study(const StudyOptions& options)
       : options_(options),
+        signals_(loop_, SIGINT, SIGTERM, SIGHUP),
         a_("tcpinfo-study-a"),
         b_("tcpinfo-study-b"),
         middle_("tcpinfo-study-m"),
         path_(a_, b_, middle_, options.link),
         cgroup_("tcpinfo-study"),
-        timer_(loop_) {}
+        timer_(loop_) {
+    signals_.async_wait([this](error_code error, int) {
+      if (!error) error_ = std::make_error_code(std::errc::interrupted);
+    });
+  }
 
   StudyResult operator()() {
     StudyResult result;
@@ -307,6 +314,7 @@ class Study {
       timer_.expires_after(10ms);
       timer_.async_wait([&](error_code) { over = true; });
       while (!over) loop_.run_one();
+      if (options_.progress) options_.progress(std::max<steady_clock::duration>(end - steady_clock::now(), 0s));
       if (error_) throw tcpinfo::Error(error_, "watch the study's flows", "");
     }
   }
@@ -343,10 +351,11 @@ class Study {
   }
 
   const StudyOptions& options_;
+  asio::io_context loop_;
+  asio::signal_set signals_;  // before what a signal must not leave behind
   lab::Netns a_, b_, middle_;
   lab::Path path_;
   lab::Cgroup cgroup_;
-  asio::io_context loop_;
   asio::steady_timer timer_;
   error_code error_;
   std::list<Recording> recordings_;

@@ -311,6 +311,45 @@ TEST_F(Validate, AnInterruptedSuiteIsResumed) {
   EXPECT_EQ(fs::last_write_time(out / "application-limited" / "verdict.json"), written);
 }
 
+TEST_F(Validate, OtherRunsInTheSameDirectoryAreKeptOrRefused) {
+  EXPECT_EQ(run({"run", "--out", out, "--duration", "1s"}), 0) << printed() << complaint();
+  const std::vector<std::string> other{"run", "--out", out, "--duration", "1s", "--scenario", "bulk-ipv6"};
+  EXPECT_EQ(run(other), 2);
+  EXPECT_THAT(complaint(), HasSubstr("it has other runs, as bulk-ipv4"));
+  auto resumed = other;
+  resumed.emplace_back("--resume");
+  EXPECT_EQ(run(resumed), 0) << printed() << complaint();
+  EXPECT_EQ(validation::read_suite(out / "suite.json").runs.size(), 2u);
+  // What was run with other parameters is run again.
+  resumed[4] = "2s";
+  EXPECT_EQ(run(resumed), 0) << printed() << complaint();
+  EXPECT_THAT(complaint(), HasSubstr("0 of 1 runs"));
+  EXPECT_THAT(contents(out / "bulk-ipv6" / "scenario.toml"), HasSubstr("'2s'"));
+}
+
+TEST_F(Validate, ASignalledStudyLeavesNothing) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    auto process = start({"study", "--out", out, "--duration", "30s"});
+    const auto netns = fmt::format("/run/netns/tcpinfo-study-a-{}-0", process.pid());
+    for (int i = 0; i < 1000 && !fs::exists(netns); ++i) std::this_thread::sleep_for(10ms);
+    EXPECT_TRUE(fs::exists(netns));
+    std::this_thread::sleep_for(500ms);
+    process.signal(signal);
+    const auto status = process.wait(20s);
+    ASSERT_TRUE(status && WIFEXITED(*status)) << signal;
+    EXPECT_EQ(WEXITSTATUS(*status), 1);
+    EXPECT_FALSE(fs::exists(out / "study.json"));
+    EXPECT_THAT(left_behind(), IsEmpty()) << signal;
+  }
+}
+
+TEST_F(Validate, SettingsAreForWhatIsChosen) {
+  EXPECT_EQ(run({"list", "--scenario", "bulk-ipv4", "--set", "link.rate=0"}), 0) << complaint();
+  EXPECT_THAT(printed(), HasSubstr("unlimited"));
+  EXPECT_EQ(run({"study", "--out", out, "--set", "iperf3.parallel=4"}), 2);
+  EXPECT_EQ(run({"study", "--out", out, "--duration", "0s"}), 2);
+}
+
 TEST_F(Validate, AKilledIperf3IsBlamedAndNoField) {
   auto process = start({"run", "--out", out, "--duration", "60s"});
   for (int i = 0; i < 1000 && complaint().find(" s of 60 s") == std::string::npos; ++i)
