@@ -62,7 +62,7 @@ void add_run(CLI::App& app, RunCommand& options) {
       ->check(CLI::Range(1, 10000).description(""))
       ->type_name("N")
       ->capture_default_str();
-  run->add_option("--jobs", suite.jobs, "Runs at the same time; they take each other's processors")
+  auto* jobs = run->add_option("--jobs", suite.jobs, "Runs at the same time; they take each other's processors")
       ->check(CLI::Range(1, 64).description(""))
       ->type_name("N")
       ->capture_default_str();
@@ -71,7 +71,8 @@ void add_run(CLI::App& app, RunCommand& options) {
       ->type_name("N")
       ->capture_default_str();
   run->add_flag("--resume", suite.resume, "Run only what has not passed yet in --out");
-  run->add_flag("--keep", suite.keep, "Wait after each run, with its network namespaces and path still there");
+  run->add_flag("--keep", suite.keep, "Wait after each run, with its network namespaces and path still there")
+      ->excludes(jobs);
 }
 
 void add_study(CLI::App& app, RunCommand& options) {
@@ -174,12 +175,6 @@ int do_list(const RunCommand& options) {
   return kOk;
 }
 
-/// An argument as a shell takes it.
-std::string shell_word(const std::string& argument) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%";
-  return !argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos ? argument : "'" + argument + "'";
-}
-
 int do_run(RunCommand& options) {
   if (!options.all && options.scenarios.empty()) options.scenarios.emplace_back("bulk-ipv4");
   auto& suite = options.suite;
@@ -187,10 +182,10 @@ int do_run(RunCommand& options) {
   for (const auto& scenario : suite.scenarios) {
     std::string command = "tcpinfo-validate run";
     for (const auto& argument : options.scenarios)
-      if (argument.ends_with(".toml")) command += " --scenario " + shell_word(argument);
-    command += " --scenario " + shell_word(scenario.name);
-    for (const auto& setting : options.settings) command += " --set " + shell_word(setting);
-    if (!options.duration.empty()) command += " --duration " + shell_word(options.duration);
+      if (argument.ends_with(".toml")) command += " --scenario " + validation::shell_word(argument);
+    command += " --scenario " + validation::shell_word(scenario.name);
+    for (const auto& setting : options.settings) command += " --set " + validation::shell_word(setting);
+    if (!options.duration.empty()) command += " --duration " + validation::shell_word(options.duration);
     suite.commands.push_back(std::move(command));
   }
   validation::check_machine();
@@ -373,7 +368,7 @@ int main(int argc, char** argv) {
   add_run(app, run_command);
   add_study(app, run_command);
   add_compare(app, compare_options);
-  for (int i = 0; i < argc; ++i) run_command.suite.command += (i ? " " : "") + shell_word(argv[i]);
+  for (int i = 0; i < argc; ++i) run_command.suite.command += (i ? " " : "") + validation::shell_word(argv[i]);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -43,8 +43,9 @@ void compare_round_trips(const LinkReport& link, const std::vector<OnPath>& all,
         // 0: tcp_info has no other word for "not measured yet".
         const auto value = number(sample.raw, field);
         if (!value || (*value == 0 && series->source == SourceId::kGetsockopt)) continue;
-        tally.count(tcpinfo::info(field), least_round_trip(link, sample.raw), kUnbounded, value, sample.raw,
-                    *series->stream);
+        // Without a delay there is nothing to be seen.
+        const auto bound = least_round_trip(link, sample.raw);
+        if (bound > 0) tally.count(tcpinfo::info(field), bound, kUnbounded, value, sample.raw, *series->stream);
         if (field != Field::min_rtt) continue;
         auto& least = least_seen.try_emplace(key, *value).first->second;
         least = std::min(least, *value);
@@ -133,12 +134,14 @@ void compare_losses(const LinkReport& link, const std::string& client_address, s
       comparison.passed = comparison.agreed == comparison.compared;
       truth.comparisons.push_back(std::move(comparison));
     };
-    if (sums.acknowledged)
+    if (sums.acknowledged && lost > 0 && lost <= sums.merged)
+      truth.remarks.push_back(fmt::format("total_retrans was not compared with the path: the way {} lost {} segments with data", name, lost));
+    else if (sums.acknowledged && lost > 0)
       add(Field::total_retrans, lost - sums.merged, kUnbounded, sums.retransmitted,
           fmt::format("way {}: at least the {} segments with data that were lost, but {} that may have been put together; "
                       "{} more were sent again, of which the receivers reported {}",
                       name, lost, sums.merged, sums.retransmitted - lost, sums.spurious));
-    else
+    else if (!sums.acknowledged)
       truth.remarks.push_back(fmt::format(
           "total_retrans was not compared with what the way {} lost: not every connection was acknowledged to its end",
           name));

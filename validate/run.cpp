@@ -410,7 +410,7 @@ class Run {
     auto& [client, server] = iperf3_.back();
     spawn(client, std::move(command), client_cgroup_, client_netns_);
     // What waits in the queues of the path is what takes longest after the time is over.
-    give_up_after(scenario_.omit + scenario_.duration + 30s, *client.process);
+    give_up_after(10 * scenario_.expected_time() / scenario_.runs + 30s, *client.process);
     on_end(client, [this, &client = client, &server = server] {
       if (interrupted_) server.process->signal(SIGINT);
       // A server whose client was killed waits for it.
@@ -471,7 +471,14 @@ class Run {
       }
       // What is still in a ring.
       for (auto& monitor : monitors_)
-        monitor.source().drain([&](const tcpinfo::Record& record) { take(recording_of(monitor), record); });
+        monitor.source().drain([&](const tcpinfo::Record& record) {
+          if (failure_) return;
+          try {
+            take(recording_of(monitor), record);
+          } catch (...) {
+            fail();
+          }
+        });
       signals_.cancel();
       loop_.stop();
       return;
@@ -516,6 +523,13 @@ class Run {
     scenario_file_.write(to_toml(scenario_));
     for (auto& run : iperf3_)
       for (auto* end : {&run.client, &run.server}) end->json.write(end->output.text());
+    // Of an earlier scenario that had more runs.
+    std::error_code none;
+    for (auto number = static_cast<int>(iperf3_.size()) + 1;; ++number) {
+      const bool client = fs::remove(options_.out / Iperf3::file_name("iperf3", number), none);
+      const bool server = fs::remove(options_.out / Iperf3::file_name("iperf3-server", number), none);
+      if (!client && !server) break;
+    }
     each_file([](OutputFile& file) { file.flush(); });
 
     RunOutcome outcome;
@@ -622,9 +636,15 @@ class Run {
     for (const auto& recording : recordings_) {
       const auto& sum = recording.statistics;
       auto& counts = verdict.records[std::string(name(recording.id))];
-      counts = {{"emitted", Statistics::sum(sum.emitted)},
-                {"delivered", Statistics::sum(sum.delivered)},
-                {"lost", Statistics::sum(sum.lost_ring)}};
+      const auto emitted = Statistics::sum(sum.emitted), delivered = Statistics::sum(sum.delivered),
+                 lost = Statistics::sum(sum.lost_ring);
+      counts = {{"emitted", emitted}, {"delivered", delivered}, {"lost", lost}};
+      if (emitted != delivered + lost)
+        verdict.failures.push_back(fmt::format("{} does not account for its records: {} emitted, {} delivered, {} lost",
+                                               name(recording.id), emitted, delivered, lost));
+      if (sum.malformed > 0)
+        verdict.failures.push_back(fmt::format("{}: {} records were malformed", name(recording.id), sum.malformed));
+      if (lost > 0) verdict.remarks.push_back(fmt::format("{} lost {} of {} records", name(recording.id), lost, emitted));
       if (recording.id == SourceId::kSockops) counts.emplace_back("connections", sum.connections);
       if (recording.id == SourceId::kInetDiag || recording.id == SourceId::kIter) counts.emplace_back("dumps", sum.dumps);
       if (recording.id == SourceId::kInetDiag) counts.emplace_back("interrupted", sum.dumps_interrupted);

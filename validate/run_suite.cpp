@@ -144,7 +144,7 @@ class SuiteRunner {
     run.directory = run.name;
     run.scenario = job.scenario.name;
     run.description = describe(job.scenario);
-    run.command = fmt::format("{} --out {} --seed {}", options_.commands[i], (options_.out / "again").string(),
+    run.command = fmt::format("{} --out {} --seed {}", options_.commands[i], shell_word((options_.out / "again").string()),
                               job.scenario.link.seed);
     suite_.runs.push_back(std::move(run));
     jobs_.push_back(std::move(job));
@@ -230,6 +230,9 @@ class SuiteRunner {
       result.reason = error.what();
     } catch (const tcpinfo::Error& error) {
       result.outcome = error.code() == std::errc::interrupted ? "interrupted" : "failed";
+      result.reason = error.what();
+    } catch (const std::exception& error) {
+      result.outcome = "failed";
       result.reason = error.what();
     }
     result.seconds = duration<double>(steady_clock::now() - begin).count();

@@ -338,6 +338,8 @@ class File {
     apply(settings_, scenario);
     std::vector<Scenario> all{scenario};
     for (const auto& variation : variations_) all = multiply(all, variation);
+    // A setting of one way stands above a variation of both.
+    for (auto& one : all) apply(settings_, one);
     for (const auto& one : all) check(one, "read scenario " + path_.string());
     return all;
   }
@@ -436,6 +438,15 @@ void check(const Scenario& scenario, const std::string& where) {
     if (way->reordering > 0 && way->delay.count() == 0)
       wrong("link.reordering", "needs link.delay: a packet that is not delayed overtakes those that are");
   }
+}
+
+milliseconds Scenario::expected_time() const {
+  if (bytes == 0) return runs * (omit + duration);
+  // By the slowest of what is known; else as if nothing slowed it down.
+  double mbit = 1000;
+  for (const double rate : {link.there.rate_mbit, link.back.rate_mbit, bitrate_mbit * parallel})
+    if (rate > 0) mbit = std::min(mbit, rate);
+  return runs * milliseconds(100 + std::llround(static_cast<double>(bytes) * 8 / mbit / 1000));
 }
 
 Setting parse_setting(std::string_view text) {

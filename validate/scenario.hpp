@@ -49,7 +49,7 @@ struct Scenario {
   bool operator==(const Scenario&) const = default;
 
   /// How long iperf3 will send, as far as it is known.
-  std::chrono::milliseconds expected_time() const { return runs * (bytes > 0 ? std::chrono::seconds(1) : omit + duration); }
+  std::chrono::milliseconds expected_time() const;
 };
 
 /// "KEY=VALUE" of the command line, as "link.delay=20ms".

@@ -126,6 +126,14 @@ Suite read_suite(const std::filesystem::path& file) {
   return suite;
 }
 
+std::string shell_word(const std::string& argument) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+%";
+  if (!argument.empty() && argument.find_first_not_of(kPlain) == std::string::npos) return argument;
+  std::string word = "'";
+  for (const char c : argument) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 std::string to_junit(const Suite& suite) {
   std::string out = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
   const auto failed = count_of(suite, "failed") + count_of(suite, "interrupted");

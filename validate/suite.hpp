@@ -43,6 +43,9 @@ std::string to_json(const Suite& suite);
 /// Throws tcpinfo::Error (Errc::kMalformed) that names the file, and what the file system answered.
 Suite read_suite(const std::filesystem::path& file);
 
+/// An argument as a shell takes it.
+std::string shell_word(const std::string& argument);
+
 /// JUnit's XML, for CI systems: a test case a run.
 std::string to_junit(const Suite& suite);
 

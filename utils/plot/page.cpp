@@ -261,6 +261,9 @@ void append_section(std::string& html, const Section& section, const validation:
                                      : std::string("not aligned"));
   }
   for (const auto& defect : run.defects) fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(defect));
+  if (run.verdict)
+    for (const auto& remark : run.verdict->remarks)
+      fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(remark));
   for (const auto& remark : run.remarks) fmt::format_to(out, "<p class=\"note\">{}</p>\n", escape(remark));
   if (run.verdict)
     for (const auto& quirk : run.verdict->quirks)

@@ -247,6 +247,8 @@ void Emulator::run(const std::stop_token& stop) {
     }
     pollfd ready[3]{{ends[0], POLLIN, 0}, {ends[1], POLLIN, 0}, {wake_.get(), POLLIN, 0}};
     if (::ppoll(ready, 3, due ? &timeout : nullptr, nullptr) <= 0) continue;
+    // A device that somebody removed is not waited for for ever.
+    if ((ready[0].revents | ready[1].revents) & (POLLERR | POLLHUP | POLLNVAL)) return;
     const std::lock_guard lock(mutex_);
     for (std::size_t i = 0; i < 2; ++i)
       if (ready[i].revents & POLLIN) lanes_[i]->take(ends[i], ends[1 - i]);
