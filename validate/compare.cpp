@@ -67,6 +67,7 @@ class Comparer {
       fail("nothing was compared: there is no result of iperf3");
     } else {
       verdict_.iperf3_version = sides_.front().result->version;
+      summarize();
       tell_runs_apart();
       gather();
       identify();
@@ -84,6 +85,30 @@ class Comparer {
   }
 
  private:
+  // What iperf3 itself says of the run.
+  void summarize() {
+    double bits = 0, seconds = 0, rtt = 0;
+    std::size_t with_rtt = 0;
+    for (const auto& side : sides_) {
+      const auto& result = *side.result;
+      double last = 0;
+      for (const auto& stream : result.streams) {
+        if (!stream.intervals.empty()) last = std::max(last, static_cast<double>(stream.intervals.back().end_us) / 1e6);
+        if (!result.is_server) bits += 8 * static_cast<double>(stream.received_bytes.value_or(0));
+        if (!stream.sender) continue;
+        if (const auto found = stream.totals.find("mean_rtt"); found != stream.totals.end()) {
+          rtt += static_cast<double>(found->second);
+          ++with_rtt;
+        }
+        if (const auto found = stream.totals.find("retransmits"); found != stream.totals.end())
+          verdict_.retransmits = verdict_.retransmits.value_or(0) + found->second;
+      }
+      if (!result.is_server) seconds += last;
+    }
+    if (bits > 0 && seconds > 0) verdict_.goodput_mbit = bits / seconds / 1e6;
+    if (with_rtt > 0) verdict_.mean_rtt_us = static_cast<std::uint64_t>(rtt / static_cast<double>(with_rtt));
+  }
+
   struct Entry {
     std::size_t side;
     Series series;

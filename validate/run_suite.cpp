@@ -223,6 +223,9 @@ class SuiteRunner {
       result.outcome = outcome.interrupted ? "interrupted" : verdict.passed() ? "passed" : "failed";
       result.reason = verdict.passed() ? "" : verdict.failures.front();
       for (const auto& comparison : verdict.comparisons) result.compared += comparison.compared;
+      result.goodput_mbit = verdict.goodput_mbit;
+      result.mean_rtt_us = verdict.mean_rtt_us;
+      result.retransmits = verdict.retransmits;
       const std::lock_guard lock(mutex_);
       if (suite_.iperf3_version.empty()) suite_.iperf3_version = verdict.iperf3_version;
     } catch (const NotPossible& error) {

@@ -41,6 +41,9 @@ void visit_run(Visit&& visit, T& r) {
   visit("reason", r.reason);
   visit("command", r.command);
   visit("compared", r.compared);
+  visit("goodput_mbit", r.goodput_mbit);
+  visit("mean_rtt_us", r.mean_rtt_us);
+  visit("retransmits", r.retransmits);
   visit("seconds", r.seconds);
 }
 
@@ -109,7 +112,7 @@ Suite read_suite(const std::filesystem::path& file) {
                          std::move(way_out));
   };
   rapidjson::Document document;
-  document.Parse(text.data(), text.size());
+  document.Parse<rapidjson::kParseFullPrecisionFlag>(text.data(), text.size());
   if (document.HasParseError())
     refuse(fmt::format("it is not JSON or cut off at byte {}; tcpinfo-validate run makes one", document.GetErrorOffset()));
   const json::Reader read{document};
@@ -168,9 +171,13 @@ std::string to_table(const Suite& suite) {
   };
   std::size_t width = 8;
   for (const auto& run : suite.runs) width = std::max(width, run.name.size());
-  line("{:<{}}  {:<12} {:>10} {:>8}", "scenario", width, "outcome", "values", "seconds");
+  line("{:<{}}  {:<12} {:>10} {:>8} {:>8} {:>8} {:>8}", "scenario", width, "outcome", "values", "seconds", "Mbit/s",
+       "rtt, ms", "retrans");
   for (const auto& run : suite.runs)
-    line("{:<{}}  {:<12} {:>10} {:>8.1f}  {}", run.name, width, run.outcome, run.compared, run.seconds,
+    line("{:<{}}  {:<12} {:>10} {:>8.1f} {:>8} {:>8} {:>8}  {}", run.name, width, run.outcome, run.compared, run.seconds,
+         run.goodput_mbit ? fmt::format("{:.4g}", *run.goodput_mbit) : "-",
+         run.mean_rtt_us ? fmt::format("{:.4g}", static_cast<double>(*run.mean_rtt_us) / 1000) : "-",
+         run.retransmits ? std::to_string(*run.retransmits) : "-",
          run.outcome == "passed" ? run.description : run.reason);
   for (const auto& run : suite.runs)
     if (run.outcome == "failed") line("again: {}", run.command);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ struct SuiteRun {
   std::string reason;          ///< the first failure, or what is missing; empty if passed
   std::string command;         ///< runs just this one again
   std::uint64_t compared = 0;  ///< values that were compared
+  /// As in the verdict; absent where iperf3 does not say.
+  std::optional<double> goodput_mbit;
+  std::optional<std::uint64_t> mean_rtt_us, retransmits;
   double seconds = 0;
 };
 

@@ -115,6 +115,9 @@ std::string to_json(const Verdict& verdict) {
   put("iperf3_version", verdict.iperf3_version);
   put("kernel", verdict.kernel);
   put("scenario", verdict.scenario);
+  put("goodput_mbit", verdict.goodput_mbit);
+  put("mean_rtt_us", verdict.mean_rtt_us);
+  put("retransmits", verdict.retransmits);
   writer.Key("link");
   if (verdict.link.engine.empty()) {
     writer.Null();
@@ -183,7 +186,7 @@ Verdict parse_verdict(std::string_view json, std::string_view name) {
                          std::move(way_out));
   };
   rapidjson::Document document;
-  document.Parse(json.data(), json.size());
+  document.Parse<rapidjson::kParseFullPrecisionFlag>(json.data(), json.size());
   if (document.HasParseError())
     refuse(fmt::format("it is not JSON or cut off at byte {}; make it again with tcpinfo-validate",
                        document.GetErrorOffset()));
@@ -199,6 +202,9 @@ Verdict parse_verdict(std::string_view json, std::string_view name) {
   read("iperf3_version", verdict.iperf3_version);
   read("kernel", verdict.kernel);
   read("scenario", verdict.scenario);
+  read("goodput_mbit", verdict.goodput_mbit);
+  read("mean_rtt_us", verdict.mean_rtt_us);
+  read("retransmits", verdict.retransmits);
   if (const auto* link = read.find("link"); link && link->IsObject()) {
     visit_link(Reader{*link}, verdict.link);
     for (const auto& [key, way] : {std::pair("there", &verdict.link.there), std::pair("back", &verdict.link.back)})

@@ -80,6 +80,10 @@ struct Verdict {
   std::string title, iperf3_version, kernel;
   std::string scenario;  ///< its name; empty: of other people's files
   LinkReport link;
+  /// Of iperf3's own result: what was received, by the time, of all streams; the mean of the streams' mean round trips;
+  /// segments sent again. Absent where it does not say.
+  std::optional<double> goodput_mbit;
+  std::optional<std::uint64_t> mean_rtt_us, retransmits;
   std::vector<std::string> quirks;   ///< iperf3's own, that were met and handled, a sentence each
   /// Figures that nothing certain bounds, what was left out and why, what this machine could not do as asked.
   std::vector<std::string> remarks;

@@ -742,6 +742,14 @@ TEST_F(Compare, TheTableSumsUpAndShowsWhatFailed) {
   EXPECT_EQ(lines(full, " fields "), 0u);
 }
 
+TEST_F(Compare, TellsWhatIperf3SaysOfTheRun) {
+  const auto v = verdict();
+  ASSERT_TRUE(v.goodput_mbit && v.mean_rtt_us && v.retransmits);
+  EXPECT_NEAR(*v.goodput_mbit, 200, 0.5);
+  EXPECT_NEAR(static_cast<double>(*v.mean_rtt_us), 25'250, 10);
+  EXPECT_EQ(*v.retransmits, 1u + kRunUs / 110'000);
+}
+
 TEST_F(Compare, QuirksAreThoseThatOccur) {
   auto v = verdict();
   EXPECT_THAT(v.quirks, Contains(HasSubstr("37 bytes that are in no count")));

@@ -4,6 +4,7 @@
 // these in guests.
 #include <linux/inet_diag.h>
 #include <poll.h>
+#include <sys/wait.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -373,7 +374,7 @@ TEST(GuestClock, AStepOfTheClockDuringARunChangesNoVerdict) {
                       .stderr_file = directory / "stderr"});
     for (int i = 0; i < 1000 && !std::filesystem::exists(directory / "out/bulk-ipv4/sockops.jsonl"); ++i)
       std::this_thread::sleep_for(10ms);
-    for (const int seconds : {3600, -7200}) {
+    for (const int seconds : {3600, -3600}) {
       std::this_thread::sleep_for(1s);
       timespec now{};
       ASSERT_EQ(clock_gettime(CLOCK_REALTIME, &now), 0);
@@ -383,6 +384,11 @@ TEST(GuestClock, AStepOfTheClockDuringARunChangesNoVerdict) {
     const auto status = run.wait(60s);
     std::stringstream said;
     said << std::ifstream(directory / "stdout").rdbuf() << std::ifstream(directory / "stderr").rdbuf();
+    constexpr int kNotPossible = 77;
+    if (status && WIFEXITED(*status) && WEXITSTATUS(*status) == kNotPossible) {
+      std::filesystem::remove_all(directory);
+      GTEST_SKIP() << said.str();
+    }
     EXPECT_EQ(status, 0) << said.str();
   }
   std::filesystem::remove_all(directory);

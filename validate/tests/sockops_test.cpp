@@ -295,7 +295,8 @@ TEST_P(SockopsIp, FinalTotalsEqualGetsockoptJustBeforeAnAbort) {
       };
       expect_totals(client, client_info);
       expect_totals(server, server_info);
-      EXPECT_EQ(collected.of(client).back().bytes_sent(), 123'456u);
+      // On a busy machine a timer sends again what nobody lost.
+      EXPECT_EQ(collected.of(client).back().bytes_sent().value_or(0) - client_info.tcpi_bytes_retrans, 123'456u);
       EXPECT_EQ(collected.of(server).back().bytes_received(), 123'456u);
       if (mode == Mode::kClose) {
         EXPECT_EQ(collected.of(client).size(), 1u) << "one record a connection";

@@ -26,6 +26,8 @@ SuiteRun run(std::string name, std::string outcome) {
   result.outcome = std::move(outcome);
   result.command = "tcpinfo-validate run --scenario 'a<b>&\"c\"'";
   result.compared = 100;
+  result.goodput_mbit = 12.5;
+  result.retransmits = 3;
   result.seconds = 1.25;
   if (result.outcome == "failed") result.reason = "rtt < min_rtt & \"more\"\x01";
   return result;
@@ -66,6 +68,9 @@ TEST(Suite, JsonThereAndBack) {
   EXPECT_EQ(after.runs[1].reason, before.runs[1].reason);
   EXPECT_EQ(after.runs[1].compared, 100u);
   EXPECT_EQ(after.seed, 7u);
+  EXPECT_EQ(after.runs[0].goodput_mbit, 12.5);
+  EXPECT_EQ(after.runs[0].retransmits, 3u);
+  EXPECT_EQ(after.runs[0].mean_rtt_us, std::nullopt);
 }
 
 TEST(Suite, BadFilesAreNamed) {
