@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 /// Members of C++ structures as members of JSON objects, for the files that the validator writes and reads again.
@@ -75,7 +76,8 @@ struct Reader {
   template <class T>
   void operator()(const char* name, std::optional<T>& value) const {
     const auto* json = find(name);
-    if (!json || json->IsNull()) return;
+    const bool suits = json && (std::is_floating_point_v<T> ? json->IsNumber() : json->IsUint64());
+    if (!suits) return;
     T read{};
     (*this)(name, read);
     value = read;

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "study.hpp"
 
-#include <rapidjson/document.h>
-#include <rapidjson/prettywriter.h>
-#include <rapidjson/stringbuffer.h>
-
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -16,13 +12,12 @@
 #include <tcpinfo/error.hpp>
 
 #include "files.hpp"
+#include "json.hpp"
 
 namespace validation {
 namespace {
 
 using Json = rapidjson::Value;
-using Writer = rapidjson::PrettyWriter<rapidjson::StringBuffer>;
-using rapidjson::SizeType;
 
 constexpr std::string_view kSchema = "tcpinfo-study";
 constexpr int kVersion = 1;
@@ -70,51 +65,6 @@ void visit_study(Visit&& visit, T& s) {
   visit("short_flows", s.short_flows);
   visit("short_flow_ms", s.short_flow_ms);
 }
-
-struct Put {
-  Writer& writer;
-
-  void value(const std::string& text) const { writer.String(text.data(), static_cast<SizeType>(text.size())); }
-  void value(std::uint64_t number) const { writer.Uint64(number); }
-  void value(double number) const { writer.Double(number); }
-  void value(const std::optional<std::uint64_t>& number) const {
-    if (number)
-      writer.Uint64(*number);
-    else
-      writer.Null();
-  }
-  template <class T>
-  void operator()(const char* name, const T& member) const {
-    writer.Key(name);
-    value(member);
-  }
-};
-
-struct Get {
-  const Json& object;
-
-  const Json* find(const char* name) const {
-    if (!object.IsObject()) return nullptr;
-    const auto member = object.FindMember(name);
-    return member == object.MemberEnd() ? nullptr : &member->value;
-  }
-  void operator()(const char* name, std::string& value) const {
-    const auto* json = find(name);
-    if (json && json->IsString()) value.assign(json->GetString(), json->GetStringLength());
-  }
-  void operator()(const char* name, std::uint64_t& value) const {
-    const auto* json = find(name);
-    if (json && json->IsUint64()) value = json->GetUint64();
-  }
-  void operator()(const char* name, double& value) const {
-    const auto* json = find(name);
-    if (json && json->IsNumber()) value = json->GetDouble();
-  }
-  void operator()(const char* name, std::optional<std::uint64_t>& value) const {
-    const auto* json = find(name);
-    if (json && json->IsUint64()) value = json->GetUint64();
-  }
-};
 
 std::string interval_text(const Sampler& sampler) {
   if (sampler.mode == "state") return "transitions";
@@ -183,12 +133,15 @@ Seen evaluate(const std::vector<Reading>& readings, const Flows& flows, const st
 
 std::string to_json(const StudyResult& result) {
   rapidjson::StringBuffer buffer;
-  Writer writer(buffer);
+  json::Writer writer(buffer);
   writer.SetIndent(' ', 2);
-  const Put put{writer};
+  const auto put = [&](const char* name, const auto& value) {
+    writer.Key(name);
+    json::write(writer, value);
+  };
   writer.StartObject();
   put("schema", std::string(kSchema));
-  put("version", std::uint64_t{kVersion});
+  put("version", kVersion);
   visit_study(put, result);
   writer.Key("reference");
   writer.StartObject();
@@ -206,17 +159,17 @@ std::string to_json(const StudyResult& result) {
   return {buffer.GetString(), buffer.GetSize()};
 }
 
-StudyResult parse_study(std::string_view json, std::string_view name) {
+StudyResult parse_study(std::string_view text, std::string_view name) {
   const auto refuse = [&](std::string way_out) {
     throw tcpinfo::Error(make_error_code(tcpinfo::Errc::kMalformed), fmt::format("read study {}", name),
                          std::move(way_out));
   };
   rapidjson::Document document;
-  document.Parse(json.data(), json.size());
+  document.Parse<rapidjson::kParseFullPrecisionFlag>(text.data(), text.size());
   if (document.HasParseError())
     refuse(fmt::format("it is not JSON or cut off at byte {}; make it again with tcpinfo-validate",
                        document.GetErrorOffset()));
-  const Get get{document};
+  const json::Reader get{document};
   std::string schema;
   std::uint64_t version = 0;
   get("schema", schema);
@@ -225,9 +178,9 @@ StudyResult parse_study(std::string_view json, std::string_view name) {
   if (version != kVersion) refuse(fmt::format("its version is {}, this program reads {}", version, kVersion));
   StudyResult result;
   visit_study(get, result);
-  if (const auto* reference = get.find("reference")) visit_seen(Get{*reference}, result.reference);
+  if (const auto* reference = get.find("reference")) visit_seen(json::Reader{*reference}, result.reference);
   if (const auto* samplers = get.find("samplers"); samplers && samplers->IsArray())
-    for (const auto& sampler : samplers->GetArray()) visit_sampler(Get{sampler}, result.samplers.emplace_back());
+    for (const auto& sampler : samplers->GetArray()) visit_sampler(json::Reader{sampler}, result.samplers.emplace_back());
   return result;
 }
 
