@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include "measurement.hpp"
+
+/// One function a file; what each measures is said in the table of measurements.cpp.
+namespace bench {
+
+}  // namespace bench
