@@ -6,4 +6,6 @@
 /// One function a file; what each measures is said in the table of measurements.cpp.
 namespace bench {
 
+Outcome callbacks(const Options& options);
+
 }  // namespace bench
