@@ -60,7 +60,7 @@ static __always_inline void fill_reading(struct tcpinfo_getsockopt *reading, str
 					 struct bpf_sock *sk, const struct tcpinfo_moment *moment, __u32 length)
 {
 	struct tcpinfo_record *r = &reading->record;
-	__u64 present[TCPINFO_PRESENT_WORDS] = {};
+	struct marks marks = {}, *m = &marks;
 
 	zero(r, sizeof(*r));
 	r->version = TCPINFO_RECORD_VERSION;
@@ -89,7 +89,7 @@ static __always_inline void fill_reading(struct tcpinfo_getsockopt *reading, str
 	PUT(local_port, sk->src_port);
 	PUT(peer_port, bpf_ntohs(sk->dst_port));
 	PUT(cpu, bpf_get_smp_processor_id());
-	set_present(r, present);
+	set_present(r, m);
 	reading->length = length;
 	bpf_probe_read_kernel(reading->info, length, ctx->optval);
 }
@@ -111,6 +111,8 @@ static __always_inline void emit_twin(struct bpf_sock *sk, struct tcpinfo_moment
 		return;
 	before = packets(tp);
 	moment->state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
+	moment->cgroup_id = cgroup_id_of(tp);
 	tcpinfo_fill(&twin->record, tp, moment);
 	if (packets(tp) == before) {
 		bpf_ringbuf_submit(twin, BPF_RB_NO_WAKEUP);

@@ -57,10 +57,13 @@ int tcpinfo_iter(struct bpf_iter__tcp *ctx)
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = bpf_get_socket_cookie(skc);
 	moment.sequence = pass;
-	if (tp)
+	moment.netns_cookie = netns_cookie_of(skc);
+	if (tp) {
+		moment.cgroup_id = cgroup_id_of(tp);
 		tcpinfo_fill(&scratch, tp, &moment);
-	else
+	} else {
 		tcpinfo_fill_identity(&scratch, skc, &moment);
+	}
 	bpf_seq_write(ctx->meta->seq, &scratch, sizeof(scratch));
 	return 0;
 }

@@ -20,10 +20,12 @@ __u32 wakeup_pending;
 
 struct connection {
 	__u64 sampled_ns;
+	__u64 netns_cookie;
+	__u64 cgroup_id;
+	__u32 due_jiffies; /* before it no sample is due; from it on the clock decides */
 	__u32 sequence;
 	__u32 generation;
 	__u32 closed;
-	__u32 reserved;
 };
 
 struct {
@@ -65,7 +67,7 @@ static __always_inline __u64 wakeup_flag(struct tcpinfo_counters *count)
 }
 
 /* Takes the connection's next sequence number also when the record is lost: the gap shows. */
-static __noinline void emit(const struct tcp_sock *tp, struct connection *connection,
+static __always_inline void emit(const struct tcp_sock *tp, struct connection *connection,
 				 struct tcpinfo_moment *moment)
 {
 	struct tcpinfo_counters *count = get_counters();
@@ -77,6 +79,8 @@ static __noinline void emit(const struct tcp_sock *tp, struct connection *connec
 		return;
 	moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
 	moment->generation = connection->generation;
+	moment->netns_cookie = connection->netns_cookie;
+	moment->cgroup_id = connection->cgroup_id;
 	COUNT(count, emitted[event]);
 	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	if (!r) {
@@ -102,20 +106,42 @@ static __always_inline struct connection *find(struct bpf_sock *sk)
 	return bpf_sk_storage_get(&connections, sk, NULL, 0);
 }
 
-/* A connection begins: tag the socket if the filter wants it. */
-static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct tcp_sock *tp,
-				  struct tcpinfo_moment *moment)
+/* A connection of ours that lives. Children inherit the listener's flags: no storage means none of ours, or not yet. */
+static __always_inline struct connection *find_open(struct bpf_sock *sk)
+{
+	struct connection *connection = find(sk);
+
+	return connection && !connection->closed ? connection : NULL;
+}
+
+/* The helper makes the cookie; only the first time there is none to read. */
+static __always_inline __u64 cookie_of(struct bpf_sock_ops *ctx, const struct tcp_sock *tp)
+{
+	__u64 cookie = tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter;
+
+	return cookie ? cookie : bpf_get_socket_cookie(ctx);
+}
+
+static __always_inline void set_sampled(struct connection *connection, __u64 time_ns, __u32 jiffies)
+{
+	connection->sampled_ns = time_ns;
+	connection->due_jiffies = jiffies + settings.interval_jiffies;
+}
+
+/* A connection begins: tags the socket if the filter wants it. */
+static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+						const struct tcp_sock *tp)
 {
 	struct tcpinfo_counters *count = get_counters();
 	struct connection *connection = find(sk);
 
 	if (!count)
-		return;
+		return NULL;
 	if (connection && !connection->closed && ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return; /* simultaneous open: it began with TCP_CONNECT */
+		return NULL; /* simultaneous open: it began with TCP_CONNECT */
 	if (!passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common)) {
 		COUNT(count, filtered);
-		return; /* a socket that connects again elsewhere stays closed for us */
+		return NULL; /* a socket that connects again elsewhere stays closed for us */
 	}
 	if (connection) {
 		/* The socket had another connection: disconnect and connect restarts the kernel's counters too. */
@@ -126,99 +152,99 @@ static __always_inline void begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 		connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!connection) {
 			COUNT(count, untracked);
-			return;
+			return NULL;
 		}
+		connection->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
+		connection->cgroup_id = cgroup_id_of(tp);
 	}
 	COUNT(count, connections);
 	request_callbacks(ctx);
-	connection->sampled_ns = moment->time_ns;
-	if (settings.mode == TCPINFO_MODE_CLOSE)
-		return;
-	moment->old_state = moment->connecting ? TCP_CLOSE : 0;
-	moment->event = TCPINFO_EVENT_OPEN;
-	emit(tp, connection, moment);
-}
-
-static __always_inline void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct tcp_sock *tp,
-				     struct tcpinfo_moment *moment)
-{
-	struct connection *connection = find(sk);
-
-	if (!connection || connection->closed)
-		return;
-	/* The callback comes before the socket's state is set. */
-	moment->old_state = ctx->args[0];
-	moment->state = ctx->args[1];
-	if (moment->state == TCP_CLOSE) {
-		connection->closed = 1;
-		moment->event = TCPINFO_EVENT_CLOSE;
-	} else if (settings.mode == TCPINFO_MODE_STATE) {
-		moment->event = TCPINFO_EVENT_STATE;
-	} else {
-		return;
-	}
-	emit(tp, connection, moment);
-}
-
-/* Round trips measured, and the first sample of a connection that we opened. */
-static __always_inline void on_sample(struct bpf_sock_ops *ctx, struct bpf_sock *sk, struct tcpinfo_moment *moment)
-{
-	struct connection *connection;
-	struct tcp_sock *tp;
-
-	if (settings.mode != TCPINFO_MODE_POLLING)
-		return;
-	/* Children inherit the listener's flags: no storage means no connection of ours, or not yet. */
-	connection = find(sk);
-	if (!connection || connection->closed)
-		return;
-	if (ctx->op == BPF_SOCK_OPS_RTT_CB && moment->time_ns - connection->sampled_ns < settings.interval_ns)
-		return;
-	connection->sampled_ns = moment->time_ns;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
-		return;
-	moment->cookie = bpf_get_socket_cookie(ctx);
-	moment->state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	moment->event = TCPINFO_EVENT_SAMPLE;
-	emit(tp, connection, moment);
+	return connection;
 }
 
 SEC("sockops")
 int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 {
-	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .follows = 1 };
+	struct tcpinfo_moment moment = {
+		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1
+	};
+	__u32 op = ctx->op, jiffies = 0, new_state = 0;
+	struct connection *connection = NULL;
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tp;
-	__u32 op = ctx->op;
 
 	if (!sk)
 		return 1;
+	/* First what ends here for most callbacks. */
 	switch (op) {
 	case BPF_SOCK_OPS_RTT_CB:
-	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		moment.time_ns = bpf_ktime_get_boot_ns();
-		on_sample(ctx, sk, &moment);
-		return 1;
+		if (settings.mode != TCPINFO_MODE_POLLING)
+			return 1;
+		connection = find_open(sk);
+		if (!connection)
+			return 1;
+		jiffies = (__u32)bpf_jiffies64(); /* a load, where the clock is a call */
+		if ((__s32)(jiffies - connection->due_jiffies) < 0)
+			return 1;
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB: /* the first sample of a connection that we opened */
+		if (settings.mode != TCPINFO_MODE_POLLING)
+			return 1;
+		connection = find_open(sk);
+		if (!connection)
+			return 1;
+		jiffies = (__u32)bpf_jiffies64();
+		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		new_state = ctx->args[1];
+		if (new_state != TCP_CLOSE && settings.mode != TCPINFO_MODE_STATE)
+			return 1;
+		connection = find_open(sk);
+		if (!connection)
+			return 1;
+		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		jiffies = (__u32)bpf_jiffies64();
 		break;
 	default:
 		return 1;
 	}
+
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 1;
 	moment.time_ns = bpf_ktime_get_boot_ns();
-	moment.cookie = bpf_get_socket_cookie(ctx);
 	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	if (op == BPF_SOCK_OPS_STATE_CB) {
-		on_state(ctx, sk, tp, &moment);
-		return 1;
+	switch (op) {
+	case BPF_SOCK_OPS_RTT_CB:
+		if (moment.time_ns - connection->sampled_ns < settings.interval_ns)
+			return 1;
+		set_sampled(connection, moment.time_ns, jiffies);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		set_sampled(connection, moment.time_ns, jiffies);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		/* The callback comes before the socket's state is set. */
+		moment.old_state = moment.state;
+		moment.state = new_state;
+		moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
+		connection->closed = new_state == TCP_CLOSE;
+		break;
+	default:
+		connection = begin(ctx, sk, tp);
+		if (!connection)
+			return 1;
+		set_sampled(connection, moment.time_ns, jiffies);
+		if (settings.mode == TCPINFO_MODE_CLOSE)
+			return 1;
+		moment.connecting = op == BPF_SOCK_OPS_TCP_CONNECT_CB;
+		moment.old_state = moment.connecting ? TCP_CLOSE : 0;
+		moment.event = TCPINFO_EVENT_OPEN;
 	}
-	moment.connecting = op == BPF_SOCK_OPS_TCP_CONNECT_CB;
-	begin(ctx, sk, tp, &moment);
+	moment.cookie = cookie_of(ctx, tp);
+	emit(tp, connection, &moment);
 	return 1;
 }
 

@@ -156,8 +156,8 @@ struct tcpinfo_settings {
 	__u64 interval_ns;	 /* polling: least time between samples of a connection; 0: every RTT callback */
 	__u64 sweep_interval_ns; /* polling: a sweep samples what was not sampled for about this long */
 	__u64 wakeup_bytes;	 /* wake the consumer when the ring holds this much */
+	__u32 interval_jiffies;	 /* interval_ns rounded down; 0 where HZ is not known */
 	__u32 mode;		 /* enum tcpinfo_mode */
-	__u32 reserved;
 	struct tcpinfo_filter filter;
 };
 

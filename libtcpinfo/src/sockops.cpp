@@ -98,6 +98,9 @@ void SockopsSource::Impl::load() {
   tcpinfo_settings wanted{};
   wanted.mode = static_cast<__u32>(options.mode);
   wanted.interval_ns = static_cast<__u64>(options.interval.count());
+  // Half of the range of a difference of jiffies is enough for any interval, and keeps the sign true.
+  wanted.interval_jiffies = static_cast<__u32>(
+      std::min<std::uint64_t>(wanted.interval_ns / 1000 * skeleton->rodata->kernel_hz / 1'000'000, 1u << 30));
   wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
   wanted.wakeup_bytes = options.wakeup_bytes ? options.wakeup_bytes : options.ring_bytes / 4;
   wanted.filter = options.filter.raw();
