@@ -175,7 +175,6 @@ std::unique_ptr<Variant> ours(std::string name, tcpinfo::Mode mode, std::chrono:
   options.cgroup = variant->cgroup.path();
   options.mode = mode;
   options.interval = interval;
-  if (getenv("RB")) options.ring_bytes = atoi(getenv("RB"));
   variant->source = std::make_unique<tcpinfo::SockopsSource>(options);
   variant->pair = std::make_unique<Pair>(variant->cgroup);
   variant->program = std::make_unique<AttachedProgram>(variant->cgroup);
@@ -241,8 +240,7 @@ Outcome callbacks(const Options& options) {
   const std::size_t rounds = options.quick ? 200 : 2000;
   std::mt19937 random(1);
   std::vector<Variant*> order;
-  for (const auto& variant : variants) if (!getenv("ONLY") || variant->name == getenv("ONLY")) order.push_back(variant.get());
-  if (getenv("ONLY")) { for (int i = 0; i < 6000; ++i) run_slice(*order[0]); fmt::print("{} {}\n", order[0]->name, spread(order[0]->ns).median); return {}; }
+  for (const auto& variant : variants) order.push_back(variant.get());
   for (std::size_t round = 0; round < rounds; ++round) {
     if (round % (rounds / 4) == 0) options.progress(fmt::format("{} of {} rounds", round, rounds));
     std::ranges::shuffle(order, random);
