@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +15,7 @@
 #include <thread>
 #include <tuple>
 
+#include <tcpinfo/format.hpp>
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
@@ -113,6 +115,17 @@ class SockopsIp : public Sockops, public testing::WithParamInterface<Ip> {};
 INSTANTIATE_TEST_SUITE_P(All, SockopsIp, testing::Values(Ip::kV4, Ip::kV6, Ip::kMapped),
                          [](const auto& parameter) { return lab::name(parameter.param); });
 
+// Fields of a record that are absent and have bytes other than zero: what an older record left in the ring.
+std::vector<std::string_view> dirty_fields(const tcpinfo_record& raw) {
+  std::vector<std::string_view> dirty;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&raw);
+  for (const auto& row : tcpinfo::fields())
+    if (!Record(raw).has(row.field) &&
+        std::any_of(bytes + row.offset, bytes + row.offset + row.size, [](unsigned char byte) { return byte != 0; }))
+      dirty.push_back(row.name);
+  return dirty;
+}
+
 // What every record says of who it is about.
 void expect_identity(const Record& record, Ip ip, std::uint16_t local_port, std::uint16_t peer_port,
                      const lab::Cgroup& cgroup) {
@@ -127,6 +140,42 @@ void expect_identity(const Record& record, Ip ip, std::uint16_t local_port, std:
   const auto now = tcpinfo::boot_time_ns();
   EXPECT_LE(*record.time_ns(), now);
   EXPECT_LT(now - *record.time_ns(), 60'000'000'000u);
+}
+
+// A ring of a few records, so that each is written where others were: of BBR, of a socket with a protocol on top, of one
+// that has just begun and knows no round trip.
+TEST_P(SockopsIp, WhatIsAbsentIsZeroWhereverTheRecordLies) {
+  inside([&] {
+    auto wanted = options();
+    wanted.interval = 0ns;
+    wanted.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    tcpinfo::SockopsSource source(wanted);
+    Collector collected(source);
+    const auto listener = lab::listen(GetParam());
+    for (int round = 0; round < 10; ++round) {
+      for (const char* algorithm : {"bbr", "reno"}) {
+        auto pair = lab::connected(listener, GetParam());
+        collected.drain();
+        pair.client.set_congestion_control(algorithm);
+        for (int i = 0; i < 10; ++i) {
+          pair.client.send(1);
+          pair.server.receive(1);
+          collected.drain();
+        }
+        pair.client.close();
+        collected.drain();
+        pair.server.close();
+        collected.drain();
+      }
+    }
+    std::set<std::string> algorithms;
+    for (const auto& raw : collected.all()) {
+      EXPECT_THAT(dirty_fields(raw), testing::IsEmpty()) << fmt::format("{}", Record(raw));
+      algorithms.emplace(*Record(raw).congestion_control());
+    }
+    EXPECT_THAT(algorithms, testing::IsSupersetOf({"bbr", "reno"}));
+    EXPECT_GT(collected.all().size(), 10 * wanted.ring_bytes / sizeof(tcpinfo_record));
+  });
 }
 
 TEST_P(SockopsIp, StateModeReportsEachTransitionOfBothEnds) {
