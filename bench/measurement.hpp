@@ -11,45 +11,49 @@
 #include <utility>
 #include <vector>
 
-/// What tcpinfo-bench measures and how it is told: each measurement is one function in a file of its own, entered in the
-/// table of measurements.cpp.
+/// What tcpinfo-bench measures and how it is told: each measurement is one function in a file of its own, entered in
+/// the table of measurements.cpp.
 namespace bench {
 
 /// A median and its spread: of what was repeated, or of the ratios of interleaved pairs.
 struct Spread {
   double median = 0;
-  double low = 0, high = 0;  ///< 95 % interval of the median, by order statistics
+  double low = 0, high = 0;  ///< interval that holds the true median with at least 95 %, by order statistics
   std::size_t count = 0;     ///< of the values that it is taken from
 };
 
-/// Of at least one value.
+/// Of fewer than six values the interval is their whole range, which covers less than 95 %. Throws
+/// std::invalid_argument if there is none.
 Spread spread(std::span<const double> values);
-/// Of ours[i] / floor[i]: the two spans are equally long, and what stands at the same place was measured side by side.
+/// Of ours[i] / floor[i]: what stands at the same place was measured side by side. Throws std::invalid_argument if they
+/// are not equally long or empty.
 Spread ratio(std::span<const double> ours, std::span<const double> floor);
 
 enum class Sense { kAtMost, kAtLeast };
 
 /// A line of the table: what we cost, the floor or the peer beside it, the goal.
 struct Result {
-  std::string what;           ///< as "full record emitted"
-  std::string unit;           ///< of `ours` and `floor`, as "ns" or "sockets/s"
+  std::string what;  ///< as "full record emitted"
+  std::string unit;  ///< of `ours` and `floor`, as "ns" or "sockets/s"
   Spread ours;
-  std::string floor_name = {};   ///< what it is compared with; empty: with nothing, the goal is one of `ours`
+  std::string floor_name = {};  ///< what it is compared with; empty: with nothing, the goal is one of `ours`
   std::optional<Spread> floor = {};
   std::optional<Spread> ratio = {};  ///< ours / floor of interleaved pairs
   std::optional<double> goal = {};   ///< of the ratio's median, or of that of `ours` where there is no ratio
   Sense sense = Sense::kAtMost;
-  std::string note = {};         ///< what the reader has to know: load, losses, what was left out
+  std::string note = {};        ///< what the reader has to know: losses, what was left out, why a goal is missed
+  bool whole_interval = false;  ///< the goal is met only if the whole interval meets it
 
-  double judged() const noexcept { return ratio ? ratio->median : ours.median; }
+  /// What is compared with the goal.
+  double judged() const noexcept;
   /// Nothing where there is no goal.
   std::optional<bool> reached() const noexcept;
 };
 
 /// A curve for the growth plots: cost over something that grows.
 struct Curve {
-  std::string name;    ///< as "snapshot_iter"
-  std::string x, y;    ///< what they are, with units: "sockets", "ms"
+  std::string name;  ///< as "snapshot_iter"
+  std::string x, y;  ///< what they are, with units: "sockets", "ms"
   std::vector<std::pair<double, Spread>> points;
 };
 
@@ -59,10 +63,12 @@ struct Outcome {
 };
 
 struct Options {
-  bool quick = false;  ///< a tenth of the time; figures are less sure
-  bool growth = false;  ///< measure curves too
+  bool quick = false;              ///< a tenth of the time; figures are less sure
+  bool growth = false;             ///< measure curves too
   std::filesystem::path binaries;  ///< directory of the programs that were built with this one
-  std::function<void(std::string_view)> progress;  ///< one line to the person who waits; never empty
+  /// One line to the person who waits; never empty. Throws when that person wants no more: let it through. Call it at
+  /// least every few seconds, outside of what is timed.
+  std::function<void(std::string_view)> progress;
 };
 
 /// A measurement cannot be made here: what is missing.
@@ -71,9 +77,11 @@ struct NotPossible {
 };
 
 struct Measurement {
-  std::string_view name;         ///< as "callbacks"
+  std::string_view name;  ///< as "callbacks"
   std::string_view description;
   Outcome (*run)(const Options& options);  ///< throws NotPossible or std::exception; leaves nothing behind
+  int seconds = 60, quick_seconds = 10;    ///< about; for the time left
+  int growth_seconds = 60;                 ///< more with Options::growth, and a tenth of it with Options::quick
 };
 
 /// All, in the order of the table.
