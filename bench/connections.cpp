@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <list>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/error.hpp>
+#include <tcpinfo/sockops.hpp>
+
+#include "consumer.hpp"
+#include "lab/fd.hpp"
+#include "lab/lab.hpp"
+#include "measurements.hpp"
+#include "placement.hpp"
+
+namespace bench {
+namespace {
+
+using std::chrono::steady_clock;
+using tcpinfo::Mode;
+
+constexpr int kConnectionsASlice = 200;
+constexpr int kWarmUp = 20;
+constexpr double kWithWarmUp = kConnectionsASlice + kWarmUp;
+
+[[noreturn]] void fail(std::string action) {
+  throw tcpinfo::Error({errno, std::system_category()}, std::move(action), "");
+}
+
+sockaddr_in address_of(std::uint32_t host, std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(host);
+  address.sin_port = htons(port);
+  return address;
+}
+
+double thread_cpu_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
+
+/// Seconds a connection.
+struct Slice {
+  double cpu = 0, elapsed = 0;
+};
+
+/// Connections made one after the other by this thread, which is their server too.
+class Connections {
+ public:
+  explicit Connections(const lab::Netns& netns) : netns_(netns) {
+    // Else the ends that wait out TIME_WAIT would pile up, and each slice find more of them than the one before.
+    netns_.run([] { write_setting("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1024"); });
+  }
+
+  /// Its socket, and all it accepts, belong to the cgroup that this process is in.
+  lab::Fd listen(std::uint16_t port) const {
+    lab::Fd listener;
+    netns_.run([&] { listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
+    const auto address = address_of(INADDR_ANY, port);
+    if (listener.get() < 0 ||
+        ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+        ::listen(listener.get(), 16) != 0)
+      fail("listen for connections");
+    return listener;
+  }
+
+  /// Connect, accept, one byte, close with FIN from the client's side first.
+  Slice run(int count, int listener, std::uint16_t port) {
+    Slice slice;
+    netns_.run([&] {
+      const auto begin = steady_clock::now();
+      const double cpu_begin = thread_cpu_seconds();
+      for (int i = 0; i < count; ++i) one(listener, port);
+      slice.cpu = (thread_cpu_seconds() - cpu_begin) / count;
+      slice.elapsed = std::chrono::duration<double>(steady_clock::now() - begin).count() / count;
+    });
+    return slice;
+  }
+
+ private:
+  void one(int listener, std::uint16_t port) {
+    // Each to another address, so that no port is ever in use by a connection in TIME_WAIT.
+    destination_ = (destination_ + 1) % 0xfffff0;
+    const auto address = address_of(0x7f000001 + destination_, port);
+    lab::Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) fail("connect");
+    const lab::Fd server(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    char byte = 'x';
+    if (server.get() < 0 || ::send(client.get(), &byte, 1, MSG_NOSIGNAL) != 1) fail("use a connection");
+    client.reset();
+    if (::recv(server.get(), &byte, 1, 0) != 1) fail("use a connection");
+  }
+
+  const lab::Netns& netns_;
+  std::uint32_t destination_ = 0;
+};
+
+/// What is attached to the cgroup, and which ends are in it.
+struct Variant {
+  enum class Attached { kNothing, kEmpty, kEmptyWithStates, kTcpinfo };
+
+  std::string name;
+  Attached attached = Attached::kTcpinfo;
+  Mode mode = Mode::kClose;
+  bool client = true;  ///< is in the cgroup too
+  std::optional<double> goal = {};
+
+  std::unique_ptr<lab::Cgroup> cgroup = {};
+  lab::Fd link = lab::Fd();
+  std::unique_ptr<tcpinfo::SockopsSource> source = {};
+  std::unique_ptr<Consumer> consumer = {};
+  lab::Fd listener = lab::Fd();
+  std::uint16_t port = 0;
+  std::vector<double> cpu = {}, elapsed = {};  ///< seconds a connection, by round
+  double consumer_seconds = 0;
+};
+
+/// A sock_ops program that does nothing, or nothing but ask for state callbacks where a connection begins: what the
+/// kernel takes for calling, whoever is called.
+lab::Fd attach_empty(const lab::Cgroup& cgroup, bool with_states) {
+  const std::array<bpf_insn, 2> empty{bpf_insn{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1},
+                                      bpf_insn{BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+  const std::array<bpf_insn, 6> asking{
+      bpf_insn{BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, offsetof(bpf_sock_ops, op), 0},
+      bpf_insn{BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_2, 0, 2, BPF_SOCK_OPS_STATE_CB},
+      bpf_insn{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_2, 0, 0, BPF_SOCK_OPS_STATE_CB_FLAG},
+      bpf_insn{BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sock_ops_cb_flags_set},
+      empty[0],
+      empty[1]};
+  const auto* program = with_states ? asking.data() : empty.data();
+  const auto size = with_states ? asking.size() : empty.size();
+  const lab::Fd loaded(bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, "floor", "GPL", program, size, nullptr));
+  if (loaded.get() < 0) fail("load an empty sock_ops program");
+  const lab::Fd directory(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  lab::Fd link(bpf_link_create(loaded.get(), directory.get(), BPF_CGROUP_SOCK_OPS, nullptr));
+  if (link.get() < 0) fail("attach an empty sock_ops program to " + cgroup.path().string());
+  return link;
+}
+
+void attach(Variant& variant) {
+  using enum Variant::Attached;
+  if (variant.attached == kEmpty || variant.attached == kEmptyWithStates)
+    variant.link = attach_empty(*variant.cgroup, variant.attached == kEmptyWithStates);
+  if (variant.attached != kTcpinfo) return;
+  tcpinfo::SockopsOptions options;
+  options.cgroup = variant.cgroup->path();
+  options.mode = variant.mode;
+  variant.source = std::make_unique<tcpinfo::SockopsSource>(options);
+  variant.consumer = std::make_unique<Consumer>(*variant.source);
+}
+
+}  // namespace
+
+Outcome connections(const Options& options) {
+  const int rounds = options.quick ? 60 : 400;
+  const lab::Netns netns("bench-connections");
+  const lab::Cgroup elsewhere("bench-connections");
+  using enum Variant::Attached;
+  std::vector<Variant> variants;
+  variants.push_back({.name = "nothing", .attached = kNothing});
+  variants.push_back({.name = "an empty program", .attached = kEmpty});
+  variants.push_back({.name = "an empty program with state callbacks", .attached = kEmptyWithStates});
+  variants.push_back({.name = "close mode", .mode = Mode::kClose, .goal = 1.03});
+  variants.push_back({.name = "state mode", .mode = Mode::kState, .goal = 1.05});
+  variants.push_back({.name = "polling, 100 ms", .mode = Mode::kPolling});
+  variants.push_back({.name = "close mode, server's end alone", .mode = Mode::kClose, .client = false});
+  variants.push_back({.name = "state mode, server's end alone", .mode = Mode::kState, .client = false});
+
+  Connections connections(netns);
+  std::uint16_t port = 7000;
+  for (auto& variant : variants) {
+    variant.cgroup = std::make_unique<lab::Cgroup>("bench-connections");
+    variant.port = port++;
+    const lab::InCgroup inside(*variant.cgroup);
+    variant.listener = connections.listen(variant.port);
+    attach(variant);
+  }
+
+  const Pinned pinned(0);
+  const lab::InCgroup and_back(elsewhere);
+  std::mt19937 random(1);
+  std::vector<Variant*> order;
+  for (auto& variant : variants) order.push_back(&variant);
+  for (int round = -1; round < rounds; ++round) {
+    if (round % 20 == 0) options.progress(fmt::format("round {} of {}", round, rounds));
+    std::ranges::shuffle(order, random);
+    for (auto* variant : order) {
+      (variant->client ? *variant->cgroup : elsewhere).enter();
+      const double before = variant->consumer ? variant->consumer->cpu_seconds() : 0;
+      if (variant->consumer) variant->consumer->resume();
+      connections.run(kWarmUp, variant->listener.get(), variant->port);
+      const auto slice = connections.run(kConnectionsASlice, variant->listener.get(), variant->port);
+      if (variant->consumer) variant->consumer->pause();
+      if (round < 0) continue;  // the first fills caches and slabs
+      variant->cpu.push_back(slice.cpu);
+      variant->elapsed.push_back(slice.elapsed);
+      if (variant->consumer) variant->consumer_seconds += variant->consumer->cpu_seconds() - before;
+    }
+  }
+
+  Outcome outcome;
+  const auto in_us = [](std::vector<double> seconds) {
+    for (auto& value : seconds) value *= 1e6;
+    return spread(seconds);
+  };
+  const auto& nothing = variants.front();
+  for (const auto& variant : variants) {
+    if (variant.attached == kNothing) continue;
+    Result result;
+    result.what = "short connections: " + variant.name;
+    result.unit = "us";
+    result.ours = in_us(variant.cpu);
+    result.floor_name = "nothing attached";
+    result.floor = in_us(nothing.cpu);
+    result.ratio = ratio(variant.cpu, nothing.cpu);
+    result.goal = variant.goal;
+    result.note = fmt::format(
+        "CPU time of the thread that is client and server; what passes on the clock is {:.3f} times the floor's.",
+        ratio(variant.elapsed, nothing.elapsed).median);
+    if (variant.source) {
+      const auto [emitted, lost] = losses_of(*variant.source);
+      const double made = kWithWarmUp * (rounds + 1);
+      result.note += fmt::format(
+          " {:.1f} records a connection, {} of {} lost. The consumer, in a thread of its own, takes {:.2f} us a "
+          "connection beside that.",
+          static_cast<double>(emitted) / made, lost, emitted, variant.consumer_seconds * 1e6 / (kWithWarmUp * rounds));
+    }
+    outcome.results.push_back(std::move(result));
+  }
+  return outcome;
+}
+
+}  // namespace bench
