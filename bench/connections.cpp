@@ -13,11 +13,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
-#include <list>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -35,12 +37,14 @@
 namespace bench {
 namespace {
 
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
 using std::chrono::steady_clock;
 using tcpinfo::Mode;
 
 constexpr int kConnectionsASlice = 200;
 constexpr int kWarmUp = 20;
-constexpr double kWithWarmUp = kConnectionsASlice + kWarmUp;
+constexpr int kLeastRounds = 30;
 
 [[noreturn]] void fail(std::string action) {
   throw tcpinfo::Error({errno, std::system_category()}, std::move(action), "");
@@ -126,14 +130,27 @@ struct Variant {
   bool client = true;  ///< is in the cgroup too
   std::optional<double> goal = {};
 
+  std::vector<std::unique_ptr<lab::Cgroup>> above = {};  ///< the watched one first, if it is not `cgroup` itself
   std::unique_ptr<lab::Cgroup> cgroup = {};
   lab::Fd link = lab::Fd();
   std::unique_ptr<tcpinfo::SockopsSource> source = {};
   std::unique_ptr<Consumer> consumer = {};
+  int further = 0;  ///< sources beside that one, each with its consumer
+  std::vector<std::pair<std::unique_ptr<tcpinfo::SockopsSource>, std::unique_ptr<Consumer>>> others = {};
   lab::Fd listener = lab::Fd();
   std::uint16_t port = 0;
   std::vector<double> cpu = {}, elapsed = {};  ///< seconds a connection, by round
   double consumer_seconds = 0;
+  double made = 0;  ///< connections
+
+  void resume() const {
+    if (consumer) consumer->resume();
+    for (const auto& other : others) other.second->resume();
+  }
+  void pause() const {
+    if (consumer) consumer->pause();
+    for (const auto& other : others) other.second->pause();
+  }
 };
 
 /// A sock_ops program that does nothing, or nothing but ask for state callbacks where a connection begins: what the
@@ -164,18 +181,107 @@ void attach(Variant& variant) {
     variant.link = attach_empty(*variant.cgroup, variant.attached == kEmptyWithStates);
   if (variant.attached != kTcpinfo) return;
   tcpinfo::SockopsOptions options;
-  options.cgroup = variant.cgroup->path();
+  options.cgroup = (variant.above.empty() ? variant.cgroup : variant.above.front())->path();
   options.mode = variant.mode;
-  variant.source = std::make_unique<tcpinfo::SockopsSource>(options);
-  variant.consumer = std::make_unique<Consumer>(*variant.source);
+  const auto open = [&] {
+    auto source = std::make_unique<tcpinfo::SockopsSource>(options);
+    auto consumer = std::make_unique<Consumer>(*source);
+    return std::pair(std::move(source), std::move(consumer));
+  };
+  std::tie(variant.source, variant.consumer) = open();
+  for (int i = 0; i < variant.further; ++i) variant.others.push_back(open());
+}
+
+/// Slices of each in random order until the time is over, the floor among them.
+void run(const Options& options, Connections& connections, std::vector<Variant>& variants, std::chrono::seconds time) {
+  const lab::Cgroup elsewhere("bench-connections");
+  std::uint16_t port = 7000;
+  for (auto& variant : variants) {
+    if (!variant.cgroup) variant.cgroup = std::make_unique<lab::Cgroup>("bench-connections");
+    variant.port = port++;
+    const lab::InCgroup inside(*variant.cgroup);
+    variant.listener = connections.listen(variant.port);
+    attach(variant);
+  }
+  const Pinned pinned(0);
+  const lab::InCgroup and_back(elsewhere);
+  std::mt19937 random(1);
+  std::vector<Variant*> order;
+  for (auto& variant : variants) order.push_back(&variant);
+  const auto end = steady_clock::now() + time;
+  for (int round = 0; round <= kLeastRounds || steady_clock::now() < end; ++round) {
+    if (round % 10 == 0) options.progress(fmt::format("round {}", round));
+    std::ranges::shuffle(order, random);
+    for (auto* variant : order) {
+      (variant->client ? *variant->cgroup : elsewhere).enter();
+      const double before = variant->consumer ? variant->consumer->cpu_seconds() : 0;
+      variant->resume();
+      connections.run(kWarmUp, variant->listener.get(), variant->port);
+      const auto slice = connections.run(kConnectionsASlice, variant->listener.get(), variant->port);
+      variant->pause();
+      variant->made += kWarmUp + kConnectionsASlice;
+      if (variant->consumer) variant->consumer_seconds += variant->consumer->cpu_seconds() - before;
+      if (round == 0) continue;  // fills caches and slabs
+      variant->cpu.push_back(slice.cpu);
+      variant->elapsed.push_back(slice.elapsed);
+    }
+  }
+}
+
+/// What a connection takes more than one that nothing watches, in us; the first variant is the latter.
+Spread more_than_first(const std::vector<Variant>& variants, const Variant& variant) {
+  std::vector<double> more;
+  for (std::size_t i = 0; i < variant.cpu.size(); ++i) more.push_back((variant.cpu[i] - variants.front().cpu[i]) * 1e6);
+  return spread(more);
+}
+
+Curve grow(const Options& options, Connections& connections, std::string name, std::string x,
+           const std::vector<int>& xs, const std::function<void(Variant&, int)>& prepare) {
+  std::vector<Variant> variants;
+  variants.push_back({.name = "nothing", .attached = Variant::Attached::kNothing});
+  for (const int at : xs) {
+    variants.push_back({.name = name});
+    prepare(variants.back(), at);
+  }
+  run(options, connections, variants, options.quick ? 1s : 8s);
+  Curve curve{.name = std::move(name),
+              .x = std::move(x),
+              .y = "us a connection in close mode more than unwatched",
+              .points = {}};
+  for (std::size_t i = 0; i < xs.size(); ++i)
+    curve.points.emplace_back(xs[i], more_than_first(variants, variants[i + 1]));
+  return curve;
+}
+
+std::unique_ptr<lab::Cgroup> cgroup_below(const fs::path& parent) {
+  return std::make_unique<lab::Cgroup>("bench-connections", parent);
+}
+
+void grow(const Options& options, Connections& connections, Outcome& outcome) {
+  outcome.curves.push_back(grow(options, connections, "nested cgroups", "cgroups from the watched one down", {1, 4, 16},
+                                [](Variant& variant, int depth) {
+                                  fs::path parent;
+                                  for (int i = 1; i < depth; ++i) {
+                                    variant.above.push_back(cgroup_below(parent));
+                                    parent = variant.above.back()->path();
+                                  }
+                                  variant.cgroup = cgroup_below(parent);
+                                }));
+  outcome.curves.push_back(grow(options, connections, "cgroups side by side", "cgroups below the watched one",
+                                {1, 16, 128}, [](Variant& variant, int width) {
+                                  variant.above.push_back(cgroup_below({}));
+                                  const auto parent = variant.above.front()->path();
+                                  for (int i = 1; i < width; ++i) variant.above.push_back(cgroup_below(parent));
+                                  variant.cgroup = cgroup_below(parent);
+                                }));
+  outcome.curves.push_back(grow(options, connections, "sources", "sources at one cgroup", {1, 2, 4},
+                                [](Variant& variant, int sources) { variant.further = sources - 1; }));
 }
 
 }  // namespace
 
 Outcome connections(const Options& options) {
-  const int rounds = options.quick ? 60 : 400;
   const lab::Netns netns("bench-connections");
-  const lab::Cgroup elsewhere("bench-connections");
   using enum Variant::Attached;
   std::vector<Variant> variants;
   variants.push_back({.name = "nothing", .attached = kNothing});
@@ -188,36 +294,7 @@ Outcome connections(const Options& options) {
   variants.push_back({.name = "state mode, server's end alone", .mode = Mode::kState, .client = false});
 
   Connections connections(netns);
-  std::uint16_t port = 7000;
-  for (auto& variant : variants) {
-    variant.cgroup = std::make_unique<lab::Cgroup>("bench-connections");
-    variant.port = port++;
-    const lab::InCgroup inside(*variant.cgroup);
-    variant.listener = connections.listen(variant.port);
-    attach(variant);
-  }
-
-  const Pinned pinned(0);
-  const lab::InCgroup and_back(elsewhere);
-  std::mt19937 random(1);
-  std::vector<Variant*> order;
-  for (auto& variant : variants) order.push_back(&variant);
-  for (int round = -1; round < rounds; ++round) {
-    if (round % 20 == 0) options.progress(fmt::format("round {} of {}", round, rounds));
-    std::ranges::shuffle(order, random);
-    for (auto* variant : order) {
-      (variant->client ? *variant->cgroup : elsewhere).enter();
-      const double before = variant->consumer ? variant->consumer->cpu_seconds() : 0;
-      if (variant->consumer) variant->consumer->resume();
-      connections.run(kWarmUp, variant->listener.get(), variant->port);
-      const auto slice = connections.run(kConnectionsASlice, variant->listener.get(), variant->port);
-      if (variant->consumer) variant->consumer->pause();
-      if (round < 0) continue;  // the first fills caches and slabs
-      variant->cpu.push_back(slice.cpu);
-      variant->elapsed.push_back(slice.elapsed);
-      if (variant->consumer) variant->consumer_seconds += variant->consumer->cpu_seconds() - before;
-    }
-  }
+  run(options, connections, variants, options.quick ? 7s : 55s);
 
   Outcome outcome;
   const auto in_us = [](std::vector<double> seconds) {
@@ -240,13 +317,16 @@ Outcome connections(const Options& options) {
         ratio(variant.elapsed, nothing.elapsed).median);
     if (variant.source) {
       const auto [emitted, lost] = losses_of(*variant.source);
-      const double made = kWithWarmUp * (rounds + 1);
       result.note += fmt::format(
           " {:.1f} records a connection, {} of {} lost. The consumer, in a thread of its own, takes {:.2f} us a "
           "connection beside that.",
-          static_cast<double>(emitted) / made, lost, emitted, variant.consumer_seconds * 1e6 / (kWithWarmUp * rounds));
+          static_cast<double>(emitted) / variant.made, lost, emitted, variant.consumer_seconds * 1e6 / variant.made);
     }
     outcome.results.push_back(std::move(result));
+  }
+  if (options.growth) {
+    variants.clear();
+    grow(options, connections, outcome);
   }
   return outcome;
 }

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <rapidjson/document.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <random>
+#include <semaphore>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/error.hpp>
+#include <tcpinfo/sockops.hpp>
+
+#include "consumer.hpp"
+#include "lab/fd.hpp"
+#include "lab/lab.hpp"
+#include "measurements.hpp"
+#include "placement.hpp"
+#include "program_time.hpp"
+
+namespace bench {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+// Each begins with a sweep and a drain, which at other times come each 10 ms or 100 ms, and each 50 ms.
+constexpr double kSliceSeconds = 0.05;
+constexpr int kRoundsAFlow = 50;
+constexpr int kLeastRounds = 30;
+
+[[noreturn]] void fail(std::string action) {
+  throw tcpinfo::Error({errno, std::system_category()}, std::move(action), "");
+}
+
+/// A connection over loopback. Both ends belong to the cgroup that this process is in when it is made.
+struct Flow {
+  lab::Fd sender = lab::Fd(), receiver = lab::Fd();
+};
+
+Flow connect(const lab::Netns& netns) {
+  Flow flow;
+  netns.run([&] {
+    const lab::Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    flow.sender.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* name = reinterpret_cast<sockaddr*>(&address);
+    if (::listen(listener.get(), 1) != 0 || ::getsockname(listener.get(), name, &size) != 0)
+      fail("listen for a bulk flow");
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (::connect(flow.sender.get(), name, size) != 0) fail("connect a bulk flow");
+    flow.receiver.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    // A flow that stands still is a failure, not a wait without end.
+    const timeval patience{.tv_sec = 20, .tv_usec = 0};
+    if (::setsockopt(flow.receiver.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0 ||
+        ::setsockopt(flow.sender.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) != 0)
+      fail("set up a bulk flow");
+  });
+  return flow;
+}
+
+double thread_cpu_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
+
+/// A thread on a CPU of its own that does one thing after the other.
+class Worker {
+ public:
+  explicit Worker(int cpu) : thread_([this, cpu] { serve(cpu); }) {}
+  ~Worker() {
+    work_ = nullptr;
+    start_.release();
+    thread_.join();
+  }
+  Worker(const Worker&) = delete;
+
+  void start(std::function<void()> work) {
+    work_ = std::move(work);
+    start_.release();
+  }
+  /// Throws what the work threw. Gives the CPU time that it took.
+  double finish() {
+    done_.acquire();
+    if (auto failure = std::exchange(failure_, nullptr)) std::rethrow_exception(failure);
+    return cpu_seconds_;
+  }
+
+ private:
+  void serve(int cpu) {
+    const Pinned pinned(cpu);
+    for (;;) {
+      start_.acquire();
+      if (!work_) return;
+      const double begin = thread_cpu_seconds();
+      try {
+        work_();
+      } catch (...) {
+        failure_ = std::current_exception();
+      }
+      cpu_seconds_ = thread_cpu_seconds() - begin;
+      done_.release();
+    }
+  }
+
+  std::function<void()> work_;
+  std::exception_ptr failure_;
+  double cpu_seconds_ = 0;
+  std::binary_semaphore start_{0}, done_{0};
+  std::thread thread_;
+};
+
+struct Slice {
+  double seconds = 0;  ///< from the first send to the last byte received
+  double cpu = 0;      ///< of sender and receiver
+};
+
+/// Sends through one flow at a time, always by the same two threads.
+class Transfer {
+ public:
+  Slice run(const Flow& flow, std::uint64_t bytes) {
+    steady_clock::time_point begin, end;
+    receiver_.start([&] {
+      for (std::uint64_t done = 0; done < bytes;) {
+        const auto got = ::recv(flow.receiver.get(), in_.data(), std::min<std::uint64_t>(in_.size(), bytes - done), 0);
+        if (got <= 0) fail("receive from a bulk flow");
+        done += static_cast<std::uint64_t>(got);
+      }
+      end = steady_clock::now();
+    });
+    sender_.start([&] {
+      begin = steady_clock::now();
+      for (std::uint64_t done = 0; done < bytes;) {
+        const auto put =
+            ::send(flow.sender.get(), out_.data(), std::min<std::uint64_t>(out_.size(), bytes - done), MSG_NOSIGNAL);
+        if (put <= 0) fail("send to a bulk flow");
+        done += static_cast<std::uint64_t>(put);
+      }
+    });
+    Slice slice;
+    slice.cpu = sender_.finish() + receiver_.finish();
+    slice.seconds = std::chrono::duration<double>(end - begin).count();
+    return slice;
+  }
+
+ private:
+  // As much at once as iperf3 sends and receives.
+  std::vector<char> in_ = std::vector<char>(128 << 10), out_ = std::vector<char>(128 << 10, 'x');
+  Worker sender_{0}, receiver_{1};
+};
+
+/// A cgroup and what watches it.
+struct Side {
+  std::string name;
+  std::optional<std::chrono::nanoseconds> interval;  ///< nothing: not watched
+  double cpu_goal = 0;                               ///< % of a core
+
+  std::unique_ptr<lab::Cgroup> cgroup = {};
+  std::unique_ptr<tcpinfo::SockopsSource> source = {};
+  std::unique_ptr<Consumer> consumer = {};
+  Flow flow = Flow();
+  std::vector<double> seconds = {}, cpu = {};  ///< of slices, by round
+
+  void resume() const {
+    if (consumer) consumer->resume();
+  }
+  void pause() const {
+    if (consumer) consumer->pause();
+  }
+};
+
+std::vector<Side> make_sides() {
+  std::vector<Side> sides;
+  sides.push_back({.name = "nothing attached", .interval = {}});
+  sides.push_back({.name = "nothing attached, again", .interval = {}});
+  sides.push_back({.name = "polling at 10 ms", .interval = 10ms, .cpu_goal = 0.3});
+  sides.push_back({.name = "polling at every RTT", .interval = 0ns, .cpu_goal = 1});
+  for (auto& side : sides) {
+    side.cgroup = std::make_unique<lab::Cgroup>("bench-bulk");
+    if (!side.interval) continue;
+    tcpinfo::SockopsOptions options;
+    options.cgroup = side.cgroup->path();
+    options.interval = *side.interval;
+    side.source = std::make_unique<tcpinfo::SockopsSource>(options);
+    side.consumer = std::make_unique<Consumer>(*side.source);
+  }
+  return sides;
+}
+
+void connect(std::vector<Side>& sides, const lab::Netns& netns) {
+  for (auto& side : sides) {
+    const lab::InCgroup inside(*side.cgroup);
+    side.flow = connect(netns);
+  }
+}
+
+std::string describe(const Losses& losses) {
+  return fmt::format("{} records, {} of them lost", losses.emitted, losses.lost);
+}
+
+Slice run_watched(Transfer& transfer, const Side& side, std::uint64_t bytes) {
+  side.resume();
+  const auto slice = transfer.run(side.flow, bytes);
+  side.pause();
+  return slice;
+}
+
+void measure_slices(const Options& options, const lab::Netns& netns, Transfer& transfer, std::vector<Side>& sides,
+                    Outcome& outcome) {
+  const auto end = steady_clock::now() + (options.quick ? 12s : 115s);
+  std::mt19937 random(1);
+  std::vector<Side*> order;
+  for (auto& side : sides) order.push_back(&side);
+  std::uint64_t bytes = 0;
+  for (int round = 0; round < kLeastRounds || steady_clock::now() < end; ++round) {
+    if (round % kRoundsAFlow == 0) {
+      // Where a socket lies in memory makes a difference that lasts as long as the socket.
+      connect(sides, netns);
+      for (auto& side : sides) {
+        constexpr std::uint64_t kWarmUp = 200 << 20;
+        const double seconds = run_watched(transfer, side, kWarmUp).seconds;
+        if (bytes == 0) bytes = static_cast<std::uint64_t>(kWarmUp / seconds * kSliceSeconds);
+      }
+    }
+    if (round % 10 == 0) options.progress(fmt::format("slices, round {}", round));
+    std::ranges::shuffle(order, random);
+    for (auto* side : order) {
+      const auto slice = run_watched(transfer, *side, bytes);
+      side->seconds.push_back(slice.seconds);
+      side->cpu.push_back(slice.cpu);
+    }
+  }
+
+  const auto& nothing = sides.front();
+  const auto gbit = [&](std::vector<double> seconds) {
+    for (auto& value : seconds) value = static_cast<double>(bytes) * 8 / 1e9 / value;
+    return spread(seconds);
+  };
+  for (const auto& side : sides) {
+    if (&side == &nothing) continue;
+    Result result;
+    result.what = "bulk transfer, " + side.name;
+    result.unit = "Gbit/s";
+    result.ours = gbit(side.seconds);
+    result.floor_name = nothing.name;
+    result.floor = gbit(nothing.seconds);
+    // The same bytes: throughput is the inverse of time.
+    result.ratio = ratio(nothing.seconds, side.seconds);
+    result.sense = Sense::kAtLeast;
+    result.note = fmt::format(
+        "Slices of {:.0f} ms, of which each moves the same bytes, in random order; both ends in the cgroup; sender and "
+        "receiver on a CPU each, the consumer where it likes. CPU time of sender and receiver: {:.4f} times the "
+        "floor's.",
+        kSliceSeconds * 1e3, ratio(side.cpu, nothing.cpu).median);
+    if (side.source) {
+      result.goal = 0.995;
+      result.whole_interval = true;
+      result.note += fmt::format(" {}.", describe(losses_of(*side.source)));
+    } else {
+      result.note += " Nothing against nothing: what this machine lets one see.";
+    }
+    outcome.results.push_back(std::move(result));
+  }
+}
+
+void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& sides, Outcome& outcome) {
+  const int slices = options.quick ? 5 : 15;
+  const ProgramStatistics statistics;
+  for (auto& side : sides) {
+    if (!side.source) continue;
+    constexpr std::uint64_t kProbe = 200 << 20;
+    const double probe = run_watched(transfer, side, kProbe).seconds;
+    const auto bytes = static_cast<std::uint64_t>(kProbe / probe * (options.quick ? 0.4 : 1));
+    std::vector<double> programs, consumer, all, runs;
+    // What waking, sweeping and draining take without the flow's own work on the same CPUs.
+    const double cpu_before = side.consumer->cpu_seconds();
+    side.resume();
+    std::this_thread::sleep_for(1s);
+    side.pause();
+    const double idle = 100 * (side.consumer->cpu_seconds() - cpu_before);
+    const auto losses = losses_of(*side.source);
+    for (int i = 0; i < slices; ++i) {
+      options.progress(fmt::format("CPU, {}", side.name));
+      const auto time = program_time(side.cgroup->path());
+      const double cpu = side.consumer->cpu_seconds();
+      const double seconds = run_watched(transfer, side, bytes).seconds;
+      const auto end = program_time(side.cgroup->path());
+      programs.push_back(100 * (end.seconds - time.seconds) / seconds);
+      consumer.push_back(100 * (side.consumer->cpu_seconds() - cpu) / seconds);
+      all.push_back(programs.back() + consumer.back());
+      runs.push_back(static_cast<double>(end.runs - time.runs) / seconds);
+    }
+    const auto now = losses_of(*side.source);
+    Result result;
+    result.what = "bulk transfer, CPU, " + side.name;
+    result.unit = "%";
+    result.ours = spread(all);
+    result.floor_name = "of a core";
+    result.goal = side.cpu_goal;
+    result.whole_interval = true;
+    result.note = fmt::format(
+        "Programs {:.3f} %, {:.0f} runs a second of {:.0f} ns each (with the cost of counting them); consumer with its "
+        "sweeps {:.3f} %, and {:.3f} % while the flow rests. {}.",
+        spread(programs).median, spread(runs).median, 1e7 * spread(programs).median / spread(runs).median,
+        spread(consumer).median, idle, describe({now.emitted - losses.emitted, now.lost - losses.lost}));
+    outcome.results.push_back(std::move(result));
+  }
+}
+
+/// One byte there and back, one after the other, `rate` times a second (0: as often as it goes), by this thread. Gives
+/// how often it went.
+double exchange(const Flow& flow, double rate, std::chrono::duration<double> time) {
+  const auto begin = steady_clock::now();
+  const auto pass = [](const lab::Fd& from, const lab::Fd& to) {
+    char byte = 'x';
+    if (::send(from.get(), &byte, 1, MSG_NOSIGNAL) != 1 || ::recv(to.get(), &byte, 1, 0) != 1) fail("exchange a byte");
+  };
+  for (std::uint64_t count = 0;; ++count) {
+    const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
+    if (elapsed >= time) return static_cast<double>(count) / elapsed.count();
+    if (const double due = rate > 0 ? static_cast<double>(count) / rate : 0; due > elapsed.count())
+      std::this_thread::sleep_for(std::chrono::duration<double>(due - elapsed.count()));
+    pass(flow.sender, flow.receiver);
+    pass(flow.receiver, flow.sender);
+  }
+}
+
+void grow(const Options& options, const lab::Netns& netns, std::vector<Side>& sides, Outcome& outcome) {
+  connect(sides, netns);
+  const ProgramStatistics statistics;
+  for (const auto& side : sides) {
+    if (!side.source) continue;
+    Curve curve{
+        .name = "packet rate, " + side.name, .x = "round trips/s", .y = "% of a core for the programs", .points = {}};
+    for (const double rate : {1000.0, 4000.0, 16000.0, 0.0}) {
+      std::vector<double> percent, rates;
+      for (int i = 0; i < (options.quick ? 3 : 7); ++i) {
+        options.progress(curve.name);
+        const auto before = program_time(side.cgroup->path());
+        side.resume();
+        const auto begin = steady_clock::now();
+        rates.push_back(exchange(side.flow, rate, options.quick ? 50ms : 300ms));
+        const std::chrono::duration<double> elapsed = steady_clock::now() - begin;
+        side.pause();
+        percent.push_back(100 * (program_time(side.cgroup->path()).seconds - before.seconds) / elapsed.count());
+      }
+      curve.points.emplace_back(spread(rates).median, spread(percent));
+    }
+    outcome.curves.push_back(std::move(curve));
+  }
+}
+
+/// Bits a second that arrived, as iperf3 says.
+double run_iperf3(const lab::Netns& netns, const Side& side, std::uint16_t port) {
+  const lab::Fd output(memfd_create("iperf3", MFD_CLOEXEC));
+  lab::SpawnOptions options;
+  options.command = {"iperf3", "-c", "127.0.0.1", "-p", std::to_string(port), "-t", "1", "-J"};
+  options.cgroup = side.cgroup.get();
+  options.netns = &netns;
+  options.stdout_file = fmt::format("/proc/self/fd/{}", output.get());
+  lab::Process client(options);
+  const auto status = client.wait(30s);
+  std::string text(1 << 20, '\0');
+  const auto size = ::pread(output.get(), text.data(), text.size(), 0);
+  text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+  rapidjson::Document json;
+  json.Parse(text.c_str());
+  if (status != 0 || json.HasParseError() || !json.HasMember("end") || !json["end"].HasMember("sum_received"))
+    throw tcpinfo::Error(std::make_error_code(std::errc::io_error), "run iperf3", text.substr(0, 300));
+  return json["end"]["sum_received"]["bits_per_second"].GetDouble();
+}
+
+void measure_iperf3(const Options& options, const lab::Netns& netns, std::vector<Side>& sides, Outcome& outcome) {
+  const int rounds = options.quick ? 4 : 30;
+  std::vector<lab::Process> servers;
+  struct Pair {
+    const Side* side;
+    std::uint16_t port;
+    std::vector<double> gbit = {};
+  };
+  std::vector<Pair> measured;
+  std::uint16_t port = 5201;
+  for (const auto& side : sides) {
+    if (!side.source && &side != &sides.front()) continue;
+    lab::SpawnOptions server;
+    server.command = {"iperf3", "-s", "-p", std::to_string(port)};
+    server.cgroup = side.cgroup.get();
+    server.netns = &netns;
+    servers.emplace_back(server);
+    for (int attempt = 0; !servers.back().listens(port); ++attempt) {
+      if (attempt == 200) throw tcpinfo::Error(std::make_error_code(std::errc::timed_out), "start iperf3 -s", "");
+      std::this_thread::sleep_for(25ms);
+    }
+    measured.push_back({&side, port++});
+  }
+  std::mt19937 random(1);
+  std::vector<std::size_t> order{0, 1, 2};
+  for (int round = 0; round < rounds; ++round) {
+    std::ranges::shuffle(order, random);
+    for (const auto i : order) {
+      options.progress(fmt::format("iperf3, round {} of {}", round, rounds));
+      auto& [side, its_port, gbit] = measured[i];
+      side->resume();
+      gbit.push_back(run_iperf3(netns, *side, its_port) / 1e9);
+      side->pause();
+    }
+  }
+  for (const auto& pair : measured) {
+    if (!pair.side->source) continue;
+    Result result;
+    result.what = "iperf3, " + pair.side->name;
+    result.unit = "Gbit/s";
+    result.ours = spread(pair.gbit);
+    result.floor_name = sides.front().name;
+    result.floor = spread(measured.front().gbit);
+    result.ratio = ratio(pair.gbit, measured.front().gbit);
+    result.sense = Sense::kAtLeast;
+    result.note =
+        "Runs of 1 s in random order, client and server in the cgroup: the interval shows how far iperf3 itself "
+        "can tell.";
+    outcome.results.push_back(std::move(result));
+  }
+}
+
+}  // namespace
+
+Outcome bulk(const Options& options) {
+  Outcome outcome;
+  const lab::Netns netns("bench-bulk");
+  auto sides = make_sides();
+  {
+    Transfer transfer;
+    measure_slices(options, netns, transfer, sides, outcome);
+    measure_cpu(options, transfer, sides, outcome);
+  }
+  if (options.growth) grow(options, netns, sides, outcome);
+  for (auto& side : sides) side.flow = Flow();
+  measure_iperf3(options, netns, sides, outcome);
+  return outcome;
+}
+
+}  // namespace bench
