@@ -106,14 +106,6 @@ std::string_view text(const tcpinfo_name& name) noexcept {
   return {name.text, strnlen(name.text, sizeof(name.text))};
 }
 
-std::optional<Record> Record::view(std::span<const std::byte> bytes) noexcept {
-  if (bytes.size() < sizeof(tcpinfo_record) || reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(tcpinfo_record))
-    return std::nullopt;
-  const auto* raw = reinterpret_cast<const tcpinfo_record*>(bytes.data());
-  if (raw->version != TCPINFO_RECORD_VERSION || raw->size != sizeof(tcpinfo_record)) return std::nullopt;
-  return Record(*raw);
-}
-
 std::optional<std::uint64_t> Record::number(Field field) const noexcept {
   const auto& row = info(field);
   if (!has(field) || !is_number(row)) return std::nullopt;

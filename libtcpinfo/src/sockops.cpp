@@ -19,6 +19,7 @@
 
 #include "bpf.hpp"
 #include "libbpf_log.hpp"
+#include "ring.hpp"
 #include "sockops.skel.h"
 #include "system.hpp"
 
@@ -32,9 +33,6 @@ constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
 
 struct SkeletonDeleter {
   void operator()(struct sockops* skeleton) const noexcept { sockops__destroy(skeleton); }
-};
-struct RingDeleter {
-  void operator()(ring_buffer* ring) const noexcept { ring_buffer__free(ring); }
 };
 
 [[noreturn]] void invalid(const std::string& action, const std::string& way_out) {
@@ -65,7 +63,7 @@ struct SockopsSource::Impl {
   SockopsOptions options;
   nanoseconds interval;
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
-  std::unique_ptr<ring_buffer, RingDeleter> ring;
+  ring::Rings rings;
   bpf::Link sweep_link;
   bpf::Link attach_link;
 
@@ -74,17 +72,13 @@ struct SockopsSource::Impl {
   Statistics statistics;
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
-  const RecordSink* sink = nullptr;  // set during drain()
-  bool closing = false;              // close() came from inside the sink: the ring is in use
-  std::size_t limit = 0;
-  std::size_t drained = 0;
+  bool draining = false;
+  bool closing = false;  // close() came from inside the sink: the rings are in use
 
   void load();
   void attach();
   void read_counters(Statistics& into) const noexcept;
   std::error_code sweep() noexcept;
-
-  static int on_record(void* context, void* data, std::size_t size) noexcept;
 };
 
 void SockopsSource::Impl::load() {
@@ -116,12 +110,7 @@ void SockopsSource::Impl::load() {
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
   counters.resize(static_cast<std::size_t>(cpus));
 
-  error = sys::fault("map ring");
-  if (!error) {
-    ring.reset(ring_buffer__new(bpf_map__fd(skeleton->maps.records), on_record, this, nullptr));
-    if (!ring) error = errno;
-  }
-  if (error) bpf::fail(error, "map the ring buffer", bpf::way_out_of(error, kCapabilities));
+  rings.add(ring::Ring(bpf_map__fd(skeleton->maps.records), options.ring_bytes));
 }
 
 void SockopsSource::Impl::attach() {
@@ -158,24 +147,6 @@ void SockopsSource::Impl::attach() {
   const auto now = Clock::now();
   next_sweep = now + interval;
   next_drain = now + options.latency;
-}
-
-int SockopsSource::Impl::on_record(void* context, void* data, std::size_t size) noexcept {
-  auto& self = *static_cast<Impl*>(context);
-  const auto record = Record::view({static_cast<const std::byte*>(data), size});
-  if (!record) {
-    ++self.statistics.malformed;
-    return 0;
-  }
-  const auto event = record->raw().event;
-  try {
-    (*self.sink)(*record);
-    if (event < kEventCount) ++self.statistics.delivered[event];
-  } catch (...) {
-    if (event < kEventCount) ++self.statistics.lost_sink[event];
-  }
-  // A negative answer ends ring_buffer__consume(), after it has released this record.
-  return ++self.drained >= self.limit || self.closing ? -ECANCELED : 0;
 }
 
 std::error_code SockopsSource::Impl::sweep() noexcept {
@@ -222,16 +193,16 @@ SockopsSource::~SockopsSource() { close(); }
 SourceId SockopsSource::id() const noexcept { return SourceId::kSockops; }
 
 int SockopsSource::descriptor() const noexcept {
-  return impl_->ring && !impl_->closing ? ring_buffer__epoll_fd(impl_->ring.get()) : -1;
+  return impl_->skeleton && !impl_->closing ? bpf_map__fd(impl_->skeleton->maps.records) : -1;
 }
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
-  if (!impl_->ring || impl_->closing) return std::nullopt;
+  if (!impl_->skeleton || impl_->closing) return std::nullopt;
   return impl_->sweep_link ? std::min(impl_->next_sweep, impl_->next_drain) : impl_->next_drain;
 }
 
 std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
-  if (!impl_->ring) return {};
+  if (!impl_->skeleton) return {};
   // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
   const auto advance = [now](Clock::time_point& due, nanoseconds step) {
     due += std::chrono::duration_cast<Clock::duration>(step);
@@ -246,16 +217,12 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
 }
 
 DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
-  if (!impl_->ring || limit == 0) return {};
+  if (!impl_->skeleton || limit == 0) return {};
   // Before reading: a record that comes after the last look wakes us again.
   __atomic_store_n(&impl_->skeleton->bss->wakeup_pending, 0, __ATOMIC_SEQ_CST);
-  impl_->sink = &sink;
-  impl_->limit = limit;
-  impl_->drained = 0;
-  const int got = ring_buffer__consume(impl_->ring.get());
-  impl_->sink = nullptr;
-  DrainResult result{.records = impl_->drained, .error = {}};
-  if (got < 0 && got != -ECANCELED) result.error = {-got, std::generic_category()};
+  impl_->draining = true;
+  const DrainResult result{.records = impl_->rings.drain(sink, limit, impl_->closing, impl_->statistics), .error = {}};
+  impl_->draining = false;
   if (impl_->closing) close();
   return result;
 }
@@ -287,10 +254,10 @@ void SockopsSource::stop() noexcept {
 void SockopsSource::close() noexcept {
   if (!impl_ || !impl_->skeleton) return;
   stop();
-  impl_->closing = impl_->sink != nullptr;
+  impl_->closing = impl_->draining;
   if (impl_->closing) return;
   impl_->read_counters(impl_->statistics);
-  impl_->ring.reset();
+  impl_->rings = {};
   impl_->skeleton.reset();
 }
 

@@ -120,7 +120,14 @@ class Record {
   explicit Record(const tcpinfo_record& raw) noexcept : raw_(&raw) {}
 
   /// The record that `bytes` begin with; nothing if they are too few, misaligned or of another version.
-  TCPINFO_EXPORT static std::optional<Record> view(std::span<const std::byte> bytes) noexcept;
+  static std::optional<Record> view(std::span<const std::byte> bytes) noexcept {
+    if (bytes.size() < sizeof(tcpinfo_record) ||
+        reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(tcpinfo_record) != 0)
+      return std::nullopt;
+    const auto* raw = reinterpret_cast<const tcpinfo_record*>(bytes.data());
+    if (raw->version != TCPINFO_RECORD_VERSION || raw->size != sizeof(tcpinfo_record)) return std::nullopt;
+    return Record(*raw);
+  }
 
   const tcpinfo_record& raw() const noexcept { return *raw_; }
 
