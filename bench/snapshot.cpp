@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// All sockets of a network namespace once: by ss, by our netlink source, by our iterator.
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <tcpinfo/inet_diag.hpp>
+#include <tcpinfo/iter.hpp>
+
+#include "crowd.hpp"
+#include "lab/fd.hpp"
+#include "measurements.hpp"
+
+namespace bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using namespace std::chrono_literals;
+
+constexpr std::string_view kSs = "ss -tinOH";
+constexpr std::size_t kMillion = 1'000'000;
+
+double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+// One pass, with a consumer that looks at five fields of each socket. Throws if it was not whole.
+std::size_t pass(tcpinfo::Source& source) {
+  const auto before = source.statistics();
+  if (const auto error = source.tick(source.next_deadline().value_or(Clock::now())))
+    throw std::system_error(error, "begin a pass");
+  std::size_t records = 0;
+  std::uint64_t sum = 0;
+  do {
+    const auto result = source.drain([&](const tcpinfo::Record& record) {
+      sum += record.cookie().value_or(0) + record.state().value_or(0) + record.rtt().value_or(0) +
+             record.snd_cwnd().value_or(0) + record.bytes_acked().value_or(0);
+    });
+    if (result.error) throw std::system_error(result.error, "read a pass");
+    records += result.records;
+  } while (source.statistics().dumps == before.dumps);
+  // The compiler must not find out that nobody wants the sum.
+  asm volatile("" : : "r"(sum));
+  if (source.statistics().dumps_interrupted != before.dumps_interrupted)
+    throw std::runtime_error("a pass was interrupted");
+  return records;
+}
+
+class Ss {
+ public:
+  explicit Ss(const lab::Netns& netns) : netns_(netns) {}
+
+  void run(const std::filesystem::path& output = {}) const {
+    lab::SpawnOptions options;
+    options.command = {"ss", "-tinOH"};
+    options.netns = &netns_;
+    options.stdout_file = output;
+    lab::Process process(options);
+    const auto status = process.wait(120s);
+    if (!status) throw std::runtime_error("ss did not come to its end in two minutes");
+    if (*status != 0) throw std::runtime_error("ss failed");
+  }
+  // How many it shows.
+  std::size_t count() const {
+    char name[] = "/tmp/tcpinfo-bench-XXXXXX";
+    const lab::Fd file(::mkstemp(name));
+    if (file.get() < 0) throw std::system_error(errno, std::generic_category(), "make a temporary file");
+    ::unlink(name);
+    const auto path = fmt::format("/proc/self/fd/{}", file.get());
+    run(path);
+    std::ifstream lines(path);
+    return static_cast<std::size_t>(
+        std::count(std::istreambuf_iterator<char>(lines), std::istreambuf_iterator<char>(), '\n'));
+  }
+
+ private:
+  const lab::Netns& netns_;
+};
+
+template <class Source, class SourceOptions>
+std::unique_ptr<tcpinfo::Source> open(const lab::Netns& netns) {
+  SourceOptions options;
+  options.netns = netns.path();
+  return std::make_unique<Source>(options);
+}
+
+struct Reader {
+  const char* name;
+  double goal;  // of the ratio of rates
+  std::unique_ptr<tcpinfo::Source> (*open)(const lab::Netns& netns);
+};
+constexpr std::array kReaders{
+    Reader{"inet_diag", 10, open<tcpinfo::InetDiagSource, tcpinfo::InetDiagOptions>},
+    Reader{"iter", 12, open<tcpinfo::IterSource, tcpinfo::IterOptions>},
+};
+
+// Seconds, round by round; those of what was measured in the same round stand at the same place.
+struct Times {
+  std::vector<double> ss;
+  std::array<std::vector<double>, kReaders.size()> readers;
+  std::array<double, kReaders.size()> opening{};
+};
+
+void expect(std::size_t seen, std::size_t sockets, std::string_view who) {
+  if (seen != sockets) throw std::runtime_error(fmt::format("{} saw {} of {} sockets", who, seen, sockets));
+}
+
+Times measure(const lab::Netns& netns, std::size_t sockets, std::size_t rounds, bool with_ss) {
+  Times times;
+  const Ss ss(netns);
+  if (with_ss) expect(ss.count(), sockets, "ss");
+  std::array<std::unique_ptr<tcpinfo::Source>, kReaders.size()> sources;
+  for (std::size_t i = 0; i < kReaders.size(); ++i) {
+    // The first one also reads the kernel's types, once a process.
+    kReaders[i].open(netns);
+    const auto begin = Clock::now();
+    sources[i] = kReaders[i].open(netns);
+    times.opening[i] = seconds(Clock::now() - begin);
+    expect(pass(*sources[i]), sockets, kReaders[i].name);
+  }
+  for (std::size_t round = 0; round < rounds; ++round) {
+    if (with_ss) {
+      const auto begin = Clock::now();
+      ss.run();
+      times.ss.push_back(seconds(Clock::now() - begin));
+    }
+    for (std::size_t i = 0; i < kReaders.size(); ++i) {
+      const auto begin = Clock::now();
+      const auto seen = pass(*sources[i]);
+      times.readers[i].push_back(seconds(Clock::now() - begin));
+      expect(seen, sockets, kReaders[i].name);
+    }
+  }
+  if (with_ss) expect(ss.count(), sockets, "ss");
+  return times;
+}
+
+std::vector<double> scaled(std::vector<double> values, double factor) {
+  for (auto& value : values) value *= factor;
+  return values;
+}
+
+std::vector<double> rates(const std::vector<double>& times, std::size_t sockets) {
+  std::vector<double> result;
+  for (const double time : times) result.push_back(static_cast<double>(sockets) / time);
+  return result;
+}
+
+void add_ratios(Outcome& outcome, const Times& times, std::size_t sockets) {
+  const auto floor = rates(times.ss, sockets);
+  for (std::size_t i = 0; i < kReaders.size(); ++i) {
+    const auto ours = rates(times.readers[i], sockets);
+    Result result;
+    result.what = fmt::format("{} sockets once, decoded, by {}", sockets, kReaders[i].name);
+    result.unit = "sockets/s";
+    result.ours = spread(ours);
+    result.floor_name = kSs;
+    result.floor = spread(floor);
+    result.ratio = ratio(ours, floor);
+    result.goal = kReaders[i].goal;
+    result.sense = Sense::kAtLeast;
+    result.note =
+        fmt::format("{:.1f} ms beside {:.0f} ms; to open the source takes {:.1f} ms more, once",
+                    spread(times.readers[i]).median * 1e3, spread(times.ss).median * 1e3, times.opening[i] * 1e3);
+    outcome.results.push_back(std::move(result));
+  }
+}
+
+void add_million(Outcome& outcome, const Times& times, double ss) {
+  for (std::size_t i = 0; i < kReaders.size(); ++i) {
+    Result result;
+    result.what = fmt::format("{} sockets once, decoded, by {}", kMillion, kReaders[i].name);
+    result.unit = "s";
+    result.ours = spread(times.readers[i]);
+    result.goal = 1;
+    result.note = fmt::format("{}: {:.1f} s, once", kSs, ss);
+    outcome.results.push_back(std::move(result));
+  }
+}
+
+void add_points(std::vector<Curve>& curves, const Times& times, std::size_t sockets) {
+  const auto x = static_cast<double>(sockets);
+  for (std::size_t i = 0; i < kReaders.size(); ++i)
+    curves[i].points.emplace_back(x, spread(scaled(times.readers[i], 1e3)));
+  if (!times.ss.empty()) curves.back().points.emplace_back(x, spread(scaled(times.ss, 1e3)));
+}
+
+}  // namespace
+
+Outcome snapshot(const Options& options) {
+  if (::geteuid() != 0) throw NotPossible{"needs root"};
+  Outcome outcome;
+  std::vector<Curve> curves;
+  for (const auto& reader : kReaders) curves.push_back({fmt::format("snapshot_{}", reader.name), "sockets", "ms", {}});
+  curves.push_back({"snapshot_ss", "sockets", "ms", {}});
+
+  const auto with_crowd = [&](std::size_t sockets, const std::function<void(const lab::Netns&)>& function) {
+    options.progress(fmt::format("{} sockets", sockets));
+    const lab::Netns netns("snapshot");
+    const Crowd crowd({.sockets = sockets, .netns = &netns, .progress = options.progress});
+    function(netns);
+  };
+
+  if (options.growth)
+    for (std::size_t sockets = 10; sockets < 100'000; sockets *= 10)
+      with_crowd(sockets, [&](const lab::Netns& netns) {
+        add_points(curves, measure(netns, sockets, options.quick ? 5 : 20, true), sockets);
+      });
+  const std::size_t sockets = options.quick ? 10'000 : 100'000;
+  with_crowd(sockets, [&](const lab::Netns& netns) {
+    const auto times = measure(netns, sockets, options.quick ? 20 : 40, true);
+    add_ratios(outcome, times, sockets);
+    if (sockets == 100'000) add_points(curves, times, sockets);
+  });
+  if (!options.quick)
+    with_crowd(kMillion, [&](const lab::Netns& netns) {
+      const auto times = measure(netns, kMillion, 7, false);
+      const auto begin = Clock::now();
+      Ss(netns).run();
+      add_million(outcome, times, seconds(Clock::now() - begin));
+      add_points(curves, times, kMillion);
+    });
+  if (options.growth) outcome.curves = std::move(curves);
+  return outcome;
+}
+
+}  // namespace bench
