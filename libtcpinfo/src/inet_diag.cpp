@@ -117,8 +117,6 @@ std::error_code collect_cgroups(const std::filesystem::path& root, std::vector<s
   return {};
 }
 
-constexpr std::array kFamilies{std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}};
-
 constexpr std::uint8_t extension(int attribute) { return static_cast<std::uint8_t>(1 << (attribute - 1)); }
 
 // VEGASINFO stands for DCTCPINFO and BBRINFO too; CGROUP_ID and ULP_INFO come unasked.
@@ -126,25 +124,32 @@ constexpr std::uint8_t kExtensions = extension(INET_DIAG_INFO) | extension(INET_
                                      extension(INET_DIAG_VEGASINFO) | extension(INET_DIAG_SKMEMINFO) |
                                      extension(INET_DIAG_TOS) | extension(INET_DIAG_SHUTDOWN);
 
-struct RequestHead {
+struct FamilyRequest {
   nlmsghdr header;
   inet_diag_req_v2 body;
 };
-static_assert(sizeof(RequestHead) == NLMSG_LENGTH(sizeof(inet_diag_req_v2)));
+static_assert(sizeof(FamilyRequest) == NLMSG_SPACE(sizeof(inet_diag_req_v2)));
 
-// A request for a dump; family and netlink sequence number are written into it each time.
-std::vector<std::byte> make_request(std::uint32_t states, std::span<const std::byte> program) {
-  RequestHead head{};
-  head.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
-  head.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-  head.body.sdiag_protocol = IPPROTO_TCP;
-  head.body.idiag_ext = kExtensions;
-  head.body.idiag_states = states;
+struct AllRequest {
+  nlmsghdr header;
+  inet_diag_req body;
+};
+static_assert(sizeof(AllRequest) == NLMSG_SPACE(sizeof(inet_diag_req)));
+
+// Both families in one walk over the kernel's tables. The request of sock_diag has to name a family and walks over all
+// sockets for each of them; the older one asks for any (kernel v6.18 net/ipv4/inet_diag.c inet_diag_dump_compat()).
+constexpr std::array<std::uint8_t, 1> kAnyFamily{AF_UNSPEC};
+constexpr std::array<std::uint8_t, 2> kFamilies{AF_INET, AF_INET6};
+using Families = std::span<const std::uint8_t>;
+
+template <class Request>
+std::vector<std::byte> with_program(Request head, std::span<const std::byte> program) {
   nlattr attribute{};
   attribute.nla_type = INET_DIAG_REQ_BYTECODE;
   attribute.nla_len = static_cast<__u16>(NLA_HDRLEN + program.size());
   const std::size_t size = sizeof(head) + (program.empty() ? 0 : NLA_HDRLEN + program.size());
   head.header.nlmsg_len = static_cast<__u32>(size);
+  head.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
 
   std::vector<std::byte> request(size);
   std::memcpy(request.data(), &head, sizeof(head));
@@ -153,6 +158,88 @@ std::vector<std::byte> make_request(std::uint32_t states, std::span<const std::b
     std::memcpy(request.data() + sizeof(head) + NLA_HDRLEN, program.data(), program.size());
   }
   return request;
+}
+
+// A request for a dump; the netlink sequence number, and the family where there are several, are written into it each
+// time.
+std::vector<std::byte> make_request(Families families, std::uint32_t states, std::span<const std::byte> program) {
+  if (families.size() == 1) {
+    AllRequest head{};
+    head.header.nlmsg_type = TCPDIAG_GETSOCK;
+    head.body.idiag_ext = kExtensions;
+    head.body.idiag_states = states;
+    return with_program(head, program);
+  }
+  FamilyRequest head{};
+  head.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  head.body.sdiag_protocol = IPPROTO_TCP;
+  head.body.idiag_ext = kExtensions;
+  head.body.idiag_states = states;
+  return with_program(head, program);
+}
+
+constexpr std::uint16_t swap_bytes(std::uint16_t value) noexcept {
+  if constexpr (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) return value;
+  return static_cast<std::uint16_t>(value << 8 | value >> 8);
+}
+
+FamilyRequest make_lookup(const Connection& connection) {
+  FamilyRequest request{};
+  request.header.nlmsg_len = sizeof(request);
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.body.sdiag_protocol = IPPROTO_TCP;
+  request.body.idiag_ext = kExtensions;
+  auto& id = request.body.id;
+  // Sockets of AF_INET6 that talk IPv4 are found among those of AF_INET.
+  const bool ipv4 =
+      tcpinfo_address_is_ipv4(&connection.local_address) && tcpinfo_address_is_ipv4(&connection.peer_address);
+  request.body.sdiag_family = ipv4 ? AF_INET : AF_INET6;
+  const std::size_t skipped = ipv4 ? 12 : 0;
+  const std::size_t size = sizeof(connection.local_address) - skipped;
+  std::memcpy(id.idiag_src, connection.local_address.bytes + skipped, size);
+  std::memcpy(id.idiag_dst, connection.peer_address.bytes + skipped, size);
+  id.idiag_sport = swap_bytes(connection.local_port);
+  id.idiag_dport = swap_bytes(connection.peer_port);
+  id.idiag_if = connection.interface_index;
+  id.idiag_cookie[0] = id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+  return request;
+}
+
+bool is_one_address(const tcpinfo_prefix& prefix) noexcept {
+  return (prefix.family == TCPINFO_PREFIX_IPV4 && prefix.length == 32) ||
+         (prefix.family == TCPINFO_PREFIX_IPV6 && prefix.length == 128);
+}
+
+// The connections that a filter names, if it selects nothing else.
+std::vector<Connection> connections_of(const tcpinfo_filter& filter) {
+  std::vector<Connection> found;
+  for (const auto& clause : std::span(filter.clause).first(filter.clauses)) {
+    // Port 0 is a listener's peer, and no connection has it.
+    if (!is_one_address(clause.local) || !is_one_address(clause.peer) || clause.local_port_min == 0 ||
+        clause.peer_port_min == 0 || clause.local_port_min != clause.local_port_max ||
+        clause.peer_port_min != clause.peer_port_max)
+      return {};
+    const Connection connection{clause.local.address, clause.peer.address, clause.local_port_min, clause.peer_port_min};
+    if (std::ranges::find(found, connection) == found.end()) found.push_back(connection);
+  }
+  return found;
+}
+
+bool is_of(const tcpinfo_record& record, const Connection& connection) noexcept {
+  return Connection{record.local_address, record.peer_address, record.local_port, record.peer_port,
+                    connection.interface_index} == connection;
+}
+
+// An answer takes 2.3 KB of the receive buffer, and one that finds no room there is lost.
+constexpr int kAnswerBytes = 4096;
+constexpr int kMaxBatch = 64;
+
+std::size_t batch_size(int netlink) noexcept {
+  int bytes = 0;
+  socklen_t length = sizeof(bytes);
+  if (getsockopt(netlink, SOL_SOCKET, SO_RCVBUF, &bytes, &length) != 0) bytes = 0;
+  return static_cast<std::size_t>(std::clamp(bytes / kAnswerBytes, 1, kMaxBatch));
 }
 
 }  // namespace
@@ -173,29 +260,50 @@ struct InetDiagSource::Impl {
 
   std::vector<std::uint64_t> cgroups;  // sorted
   std::vector<std::uint64_t> cgroups_now;
+  Families families = kAnyFamily;
   std::vector<std::byte> request;
+
+  std::vector<Connection> connections;  // to be looked up; empty: the kernel walks over all sockets
+  std::vector<FamilyRequest> lookups;   // of each of them
+  std::vector<bool> found;
+  bool walks_for_missing = false;
+  int lookup_error = 0;  // why the kernel does not look up
+  std::size_t batch = 1;
 
   Clock::time_point next_dump{};  // in the past: the first one is due at once
   std::uint32_t dump = 0;         // number of the next dump, or of the one under way
   std::uint32_t netlink_sequence = 0;
   bool running = false;
   bool stopped = false;
-  std::size_t family = 0;  // of the dump under way, its place in kFamilies
+  // Of the dump under way: the look-ups sent, those of the last batch, of these the ones without an answer yet, the
+  // walks begun and how many it takes.
+  std::size_t sent = 0, in_batch = 0, awaited = 0, walks = 0, walks_wanted = 0;
   bool interrupted = false;
-  // The kernel reads the sockets of a chunk inside send() or inside the recv() of the chunk before: when that returned.
+  // The kernel reads the sockets of a chunk inside send() or inside the recv() of the chunk before, those that it looks
+  // up inside send(): when that returned.
   std::uint64_t chunk_time_ns = 0;
   bool kicked = false;  // since the dump last gave something
 
   int send(std::span<const std::byte> message) noexcept;
-  int request_family() noexcept;
+  int send_walk(std::vector<std::byte>& message, std::uint8_t family) noexcept;
+  int send_lookups() noexcept;
+  int go_on() noexcept;
   ssize_t receive(bool& from_kernel) noexcept;
-  int probe(std::span<const std::byte> program);
+  int probe(Families which, std::span<const std::byte> program);
+  int probe_lookup();
+  template <class Done>
+  int await(Done&& done);
+  void compile(std::span<const std::uint64_t> cgroup_ids);
   std::error_code start();
   void finish() noexcept;
   int kick() noexcept;
   std::error_code resume() noexcept;
   bool wanted() const noexcept;
   void deliver(const RecordSink& sink, DrainResult& result) noexcept;
+  int read_answers(std::span<const std::byte> bytes, const inet_diag::Reading& reading, const RecordSink& sink,
+                   DrainResult& result) noexcept;
+  int read_walk(std::span<const std::byte> bytes, const inet_diag::Reading& reading, const RecordSink& sink,
+                DrainResult& result) noexcept;
 };
 
 InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
@@ -214,17 +322,37 @@ InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
   socklen_t length = sizeof(cookie);
   if (getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) == 0) netns_cookie = cookie;
 
-  if (int error = probe({}))
+  int error = probe(families, {});
+  if (error == EOPNOTSUPP || error == EINVAL || error == ENOENT) {
+    families = kFamilies;
+    error = probe(families, {});
+  }
+  if (error)
     fail(error, "ask the kernel for its TCP sockets (sock_diag)",
          error == ENOENT || error == EOPNOTSUPP ? "needs CONFIG_INET_DIAG; try modprobe tcp_diag"
                                                 : "try tcpinfo doctor");
   const std::uint64_t any = 1;
-  cgroup_error = probe(inet_diag::compile({}, std::span(&any, 1)).bytes);
+  cgroup_error = probe(families, inet_diag::compile({}, std::span(&any, 1)).bytes);
   selects_cgroups = cgroup_error == 0;
+  lookup_error = probe_lookup();
 
   info_length = tcp_info_length();
   layout = tcp_info_layout();
-  request = make_request(options.states, inet_diag::compile(options.filter.raw(), {}).bytes);
+  compile({});
+  batch = batch_size(socket.get());
+  if (lookup_error != 0) {
+    if (!options.connections.empty())
+      fail(lookup_error, "look up a connection (sock_diag)", "leave InetDiagOptions::connections empty");
+    return;
+  }
+  walks_for_missing = options.connections.empty();
+  connections = walks_for_missing ? connections_of(options.filter.raw()) : options.connections;
+  for (const auto& connection : connections) lookups.push_back(make_lookup(connection));
+  found.resize(lookups.size());
+}
+
+void InetDiagSource::Impl::compile(std::span<const std::uint64_t> cgroup_ids) {
+  request = make_request(families, options.states, inet_diag::compile(options.filter.raw(), cgroup_ids).bytes);
 }
 
 int InetDiagSource::Impl::send(std::span<const std::byte> message) noexcept {
@@ -238,13 +366,34 @@ int InetDiagSource::Impl::send(std::span<const std::byte> message) noexcept {
   }
 }
 
-int InetDiagSource::Impl::request_family() noexcept {
+int InetDiagSource::Impl::send_walk(std::vector<std::byte>& message, std::uint8_t family) noexcept {
   ++netlink_sequence;
-  std::memcpy(request.data() + offsetof(RequestHead, header.nlmsg_seq), &netlink_sequence, sizeof(netlink_sequence));
-  std::memcpy(request.data() + offsetof(RequestHead, body.sdiag_family), &kFamilies[family], 1);
-  const int error = send(request);
+  std::memcpy(message.data() + offsetof(nlmsghdr, nlmsg_seq), &netlink_sequence, sizeof(netlink_sequence));
+  if (family != AF_UNSPEC) std::memcpy(message.data() + offsetof(FamilyRequest, body.sdiag_family), &family, 1);
+  const int error = send(message);
   chunk_time_ns = boot_time_ns();
   return error;
+}
+
+// Each has a netlink sequence number of its own, by which its answer is known.
+int InetDiagSource::Impl::send_lookups() noexcept {
+  awaited = in_batch = std::min(batch, lookups.size() - sent);
+  const auto requests = std::span(lookups).subspan(sent, in_batch);
+  for (auto& lookup : requests) lookup.header.nlmsg_seq = ++netlink_sequence;
+  sent += awaited;
+  const int error = send(std::as_bytes(requests));
+  chunk_time_ns = boot_time_ns();
+  return error;
+}
+
+// Asks for what comes next in the dump, or ends it.
+int InetDiagSource::Impl::go_on() noexcept {
+  if (sent < lookups.size()) return send_lookups();
+  if (sent > 0 && walks == 0 && walks_for_missing && std::ranges::find(found, false) != found.end())
+    walks_wanted = families.size();
+  if (walks < walks_wanted) return send_walk(request, families[walks++]);
+  finish();
+  return 0;
 }
 
 // What recv() gives: bytes, or -1 and errno. Other processes may send to this socket as well; they are not the kernel.
@@ -264,23 +413,45 @@ ssize_t InetDiagSource::Impl::receive(bool& from_kernel) noexcept {
   return got;
 }
 
-// Asks for a dump of sockets in no state: the kernel checks all and walks over nothing. 0, or why it refuses.
-int InetDiagSource::Impl::probe(std::span<const std::byte> program) {
-  if (int error = sys::fault("probe sock_diag")) return error;
-  auto message = make_request(0, program);
-  std::swap(message, request);
-  const int error = request_family();
-  std::swap(message, request);
-  if (error) return error;
+// Reads what the kernel answers until `done(message)` says an errno, or 0; -1: it is not the one.
+template <class Done>
+int InetDiagSource::Impl::await(Done&& done) {
   for (;;) {
     bool from_kernel = false;
     const ssize_t got = receive(from_kernel);
     if (got < 0) return errno;
     if (!from_kernel) continue;
-    const auto outcome = inet_diag::read_chunk({buffer.get(), std::min<std::size_t>(got, kBufferBytes)},
-                                               netlink_sequence, {}, record, totals.malformed, [](const auto&) {});
-    if (outcome.done) return outcome.error;
+    inet_diag::Messages messages({buffer.get(), std::min<std::size_t>(got, kBufferBytes)});
+    for (inet_diag::Message message; messages.next(message);)
+      if (message.sequence == netlink_sequence)
+        if (const int error = done(message); error >= 0) return error;
   }
+}
+
+// Asks for a dump of sockets in no state: the kernel checks all and walks over nothing. 0, or why it refuses.
+int InetDiagSource::Impl::probe(Families which, std::span<const std::byte> program) {
+  if (int error = sys::fault("probe sock_diag")) return error;
+  auto message = make_request(which, 0, program);
+  if (int error = send_walk(message, which[0])) return error;
+  return await([](const inet_diag::Message& answer) {
+    const auto error = inet_diag::error_of(answer);
+    if (answer.type != NLMSG_DONE && answer.type != NLMSG_ERROR) return -1;
+    if (!error) return EBADMSG;
+    return answer.type == NLMSG_DONE || *error != 0 ? *error : -1;
+  });
+}
+
+// Looks for a connection that there cannot be. 0, or why the kernel refuses.
+int InetDiagSource::Impl::probe_lookup() {
+  if (int error = sys::fault("probe look-up")) return error;
+  auto lookup = make_lookup({});
+  lookup.header.nlmsg_seq = ++netlink_sequence;
+  if (int error = send(std::as_bytes(std::span(&lookup, 1)))) return error;
+  return await([](const inet_diag::Message& answer) {
+    if (answer.type == SOCK_DIAG_BY_FAMILY) return 0;
+    const int error = answer.type == NLMSG_ERROR ? inet_diag::error_of(answer).value_or(EBADMSG) : EBADMSG;
+    return error == ENOENT ? 0 : error;
+  });
 }
 
 std::error_code InetDiagSource::Impl::start() {
@@ -288,16 +459,18 @@ std::error_code InetDiagSource::Impl::start() {
     if (const auto error = collect_cgroups(options.cgroup, cgroups_now)) return error;
     if (cgroups_now != cgroups) {
       const std::span<const std::uint64_t> ids = cgroups_now;
-      request = make_request(options.states,
-                             inet_diag::compile(options.filter.raw(), selects_cgroups ? ids : ids.first(0)).bytes);
+      compile(selects_cgroups ? ids : ids.first(0));
       std::swap(cgroups, cgroups_now);
     }
   }
-  family = 0;
-  if (int error = request_family()) return code_of(error);
+  sent = awaited = walks = 0;
+  walks_wanted = lookups.empty() ? families.size() : 0;
+  found.assign(lookups.size(), false);
   running = true;
   interrupted = kicked = false;
-  return {};
+  const int error = go_on();
+  if (error) running = false;
+  return code_of(error);
 }
 
 void InetDiagSource::Impl::finish() noexcept {
@@ -318,9 +491,16 @@ int InetDiagSource::Impl::kick() noexcept {
   return send(std::as_bytes(std::span(&message, 1)));
 }
 
-// For a dump that hangs: once it is kicked, and if that does not help it is given up.
+// For a dump that hangs: once it is kicked, and if that does not help it is given up. Look-ups are answered before
+// send() returns, and those that were not are lost.
 std::error_code InetDiagSource::Impl::resume() noexcept {
   int error = ETIMEDOUT;
+  if (std::exchange(awaited, 0) > 0) {
+    interrupted = true;
+    error = go_on();
+    if (error) finish();
+    return code_of(error);
+  }
   if (!std::exchange(kicked, true)) error = kick();
   if (!error) return {};
   interrupted = true;
@@ -348,6 +528,43 @@ void InetDiagSource::Impl::deliver(const RecordSink& sink, DrainResult& result) 
   } catch (...) {
     ++totals.lost_sink[TCPINFO_EVENT_SAMPLE];
   }
+}
+
+int InetDiagSource::Impl::read_answers(std::span<const std::byte> bytes, const inet_diag::Reading& reading,
+                                       const RecordSink& sink, DrainResult& result) noexcept {
+  int failed = 0;
+  inet_diag::Messages messages(bytes);
+  for (inet_diag::Message message; socket && messages.next(message);) {
+    const std::uint32_t age = netlink_sequence - message.sequence;
+    if (age >= in_batch || awaited == 0) continue;
+    const std::size_t place = sent - 1 - age;
+    --awaited;
+    if (message.type == NLMSG_ERROR) {
+      const auto error = inet_diag::error_of(message);
+      if (!error) ++totals.malformed;
+      if (error != ENOENT) failed = error.value_or(EBADMSG);
+    } else if (message.type == SOCK_DIAG_BY_FAMILY &&
+               inet_diag::fill(message.payload, reading, record, totals.malformed) &&
+               is_of(record, connections[place])) {  // where there is no connection the kernel finds the listener
+      found[place] = true;
+      if (options.states >> record.state & 1) deliver(sink, result);
+    }
+  }
+  if (messages.malformed()) ++totals.malformed;
+  return failed;
+}
+
+int InetDiagSource::Impl::read_walk(std::span<const std::byte> bytes, const inet_diag::Reading& reading,
+                                    const RecordSink& sink, DrainResult& result) noexcept {
+  const auto outcome =
+      inet_diag::read_chunk(bytes, netlink_sequence, reading, record, totals.malformed, [&](const tcpinfo_record&) {
+        for (std::size_t i = 0; i < connections.size(); ++i)
+          if (found[i] && is_of(record, connections[i])) return;
+        deliver(sink, result);
+      });
+  if (outcome.ours) kicked = false;
+  interrupted |= outcome.interrupted;
+  return outcome.done ? outcome.error : -1;
 }
 
 InetDiagSource::InetDiagSource(const InetDiagOptions& options) : impl_(std::make_unique<Impl>(options)) {}
@@ -394,27 +611,30 @@ DrainResult InetDiagSource::drain(RecordSink sink, std::size_t limit) noexcept {
       break;
     }
     inet_diag::Reading reading{self.chunk_time_ns, self.netns_cookie, self.dump, self.layout};
-    self.chunk_time_ns = boot_time_ns();
+    if (self.awaited == 0) self.chunk_time_ns = boot_time_ns();
     if (!from_kernel || !self.running) continue;
     if (static_cast<std::size_t>(got) > kBufferBytes) self.interrupted = true;  // what was cut off counts as malformed
-    const auto outcome = inet_diag::read_chunk({self.buffer.get(), std::min<std::size_t>(got, kBufferBytes)},
-                                               self.netlink_sequence, reading, self.record, self.totals.malformed,
-                                               [&](const tcpinfo_record&) { self.deliver(sink, result); });
-    if (outcome.ours) self.kicked = false;
-    self.interrupted |= outcome.interrupted;
-    if (!outcome.done || !self.socket) continue;
-
-    int error = outcome.error;
-    if (!error && ++self.family < kFamilies.size()) {
-      error = self.request_family();
-      if (!error) continue;
+    const std::span<const std::byte> bytes(self.buffer.get(), std::min<std::size_t>(got, kBufferBytes));
+    int error = 0;
+    if (self.awaited > 0) {
+      error = self.read_answers(bytes, reading, sink, result);
+      if (error) {
+        self.interrupted = true;
+        result.error = code_of(error);
+      }
+      if (self.awaited > 0) continue;
+      error = 0;
+    } else {
+      error = self.read_walk(bytes, reading, sink, result);
+      if (error < 0) continue;
     }
-    if (error) {
-      self.interrupted = true;
-      result.error = code_of(error);
-    }
+    if (!self.socket) break;  // the sink closed it
+    if (!error) error = self.go_on();
+    if (!error) continue;
+    self.interrupted = true;
+    result.error = code_of(error);
     self.finish();
-    if (error) break;
+    break;
   }
   return result;
 }
@@ -438,6 +658,11 @@ Capabilities InetDiagSource::capabilities() const {
     cgroups = "needs kernel 5.8 with CONFIG_SOCK_CGROUP_DATA (" + code_of(self.cgroup_error).message() +
               "); every socket is read and cgroups are told apart afterwards";
   found.push_back({"cgroup_filter", self.selects_cgroups, cgroups});
+
+  found.push_back({"exact_lookups", self.lookup_error == 0,
+                   self.lookup_error == 0
+                       ? "connections that are named by addresses and ports cost no walk over all"
+                       : "refused (" + code_of(self.lookup_error).message() + "); every dump walks over all sockets"});
   return found;
 }
 

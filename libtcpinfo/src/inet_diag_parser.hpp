@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
@@ -74,6 +75,7 @@ Outcome read_chunk(std::span<const std::byte> chunk, std::uint32_t netlink_seque
     if (message.flags & NLM_F_DUMP_INTR) outcome.interrupted = true;
     switch (message.type) {
       case SOCK_DIAG_BY_FAMILY:
+      case TCPDIAG_GETSOCK:
         if (fill(message.payload, reading, record, malformed)) deliver(record);
         break;
       case NLMSG_DONE:

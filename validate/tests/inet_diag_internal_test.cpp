@@ -5,6 +5,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -184,6 +185,95 @@ TEST_F(InetDiagReceive, ADumpThatHangsForEverIsGivenUpAndLaterOnesCome) {
   got_.clear();
   EXPECT_FALSE(drain().error);
   EXPECT_EQ(got_, wanted_);
+}
+
+TEST_F(InetDiagReceive, ALookUpWithoutAnAnswerLeavesItsSocketUnknown) {
+  connect(200);
+  EXPECT_FALSE(tick());
+  InetDiagOptions options;
+  const auto keep = [&](const Record& record) {
+    const auto& raw = record.raw();
+    options.connections.push_back({raw.local_address, raw.peer_address, raw.local_port, raw.peer_port});
+  };
+  EXPECT_FALSE(source_->drain(keep).error);
+  ASSERT_EQ(options.connections.size(), 400u);
+  netns_->run([&] { source_ = std::make_unique<InetDiagSource>(options); });
+  EXPECT_FALSE(tick());
+  {
+    // What is answered late counts no more.
+    const Failing failing("receive", EAGAIN, 1);
+    EXPECT_FALSE(drain().error);
+  }
+  EXPECT_LT(got_.size(), wanted_.size());
+  EXPECT_GT(got_.size(), 0u);
+  EXPECT_EQ(source_->statistics().dumps, 1u);
+  EXPECT_EQ(source_->statistics().dumps_interrupted, 1u);
+  got_.clear();
+  EXPECT_FALSE(tick());
+  EXPECT_FALSE(drain().error);
+  EXPECT_EQ(got_, wanted_);
+  EXPECT_EQ(source_->statistics().dumps, 2u);
+  EXPECT_EQ(source_->statistics().dumps_interrupted, 1u);
+
+  EXPECT_FALSE(tick());
+  got_.clear();
+  {
+    const Failing failing("receive", ENOBUFS, 1);
+    EXPECT_EQ(drain().error, std::errc::no_buffer_space);
+  }
+  EXPECT_FALSE(drain().error);
+  EXPECT_EQ(got_, wanted_);
+}
+
+thread_local int receives;
+
+int count(std::string_view step) noexcept {
+  if (step == "receive") ++receives;
+  return 0;
+}
+
+TEST_F(InetDiagReceive, AFilterOfConnectionsLooksThemUpOrWalks) {
+  connect(6);
+  EXPECT_FALSE(tick());
+  std::string text;
+  InetDiagOptions options;
+  const auto keep = [&](const Record& record) {
+    const auto& raw = record.raw();
+    text += fmt::format("{}local_address in {}/32 and local_port == {} and peer_address in {}/32 and peer_port == {}",
+                        text.empty() ? "" : " or ", tcpinfo::to_string(raw.local_address), raw.local_port,
+                        tcpinfo::to_string(raw.peer_address), raw.peer_port);
+    options.connections.push_back({raw.local_address, raw.peer_address, raw.local_port, raw.peer_port});
+  };
+  EXPECT_FALSE(source_->drain(keep).error);
+  const auto receives_of = [&](const std::string& filter) {
+    InetDiagOptions filtered;
+    filtered.filter = tcpinfo::Filter::parse(filter);
+    netns_->run([&] { source_ = std::make_unique<InetDiagSource>(filtered); });
+    got_.clear();
+    receives = 0;
+    tcpinfo::sys::fault_hook = &count;
+    EXPECT_FALSE(tick());
+    EXPECT_FALSE(drain().error);
+    tcpinfo::sys::fault_hook = nullptr;
+    return receives;
+  };
+  // An answer each, and one time for nothing. A walk gives all at once, and its end.
+  EXPECT_EQ(receives_of(text), 12 + 1);
+  EXPECT_EQ(got_, wanted_);
+  EXPECT_LE(receives_of(text + " or local_port == 1"), 3);
+  EXPECT_EQ(got_, wanted_);
+  {
+    const Failing failing("probe look-up", EPERM, 1);
+    EXPECT_LE(receives_of(text), 3);
+  }
+  EXPECT_EQ(got_, wanted_);
+  const auto capabilities = source_->capabilities();
+  const auto told = std::ranges::find(capabilities, "exact_lookups", &tcpinfo::Capability::name);
+  ASSERT_NE(told, capabilities.end());
+  EXPECT_FALSE(told->available);
+  EXPECT_THAT(told->detail, testing::HasSubstr("Operation not permitted"));
+  const Failing failing("probe look-up", EPERM, 1);
+  netns_->run([&] { EXPECT_THROW(InetDiagSource{options}, tcpinfo::Error); });
 }
 
 // A dump as the kernel gives it, with nothing left out afterwards; called inside the namespace.

@@ -5,17 +5,40 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <vector>
 
 #include <tcpinfo/filter.hpp>
 #include <tcpinfo/source.hpp>
 
 namespace tcpinfo {
 
+/// A connection, named by both of its ends as records have them.
+struct Connection {
+  tcpinfo_address local_address{}, peer_address{};  ///< IPv4 as ::ffff:a.b.c.d
+  std::uint16_t local_port = 0, peer_port = 0;
+  /// Index of the interface that its socket is bound to (SO_BINDTODEVICE, and always with link-local addresses); 0: none.
+  std::uint32_t interface_index = 0;
+
+  bool operator==(const Connection& other) const noexcept {
+    return local_address.halves[0] == other.local_address.halves[0] &&
+           local_address.halves[1] == other.local_address.halves[1] &&
+           peer_address.halves[0] == other.peer_address.halves[0] &&
+           peer_address.halves[1] == other.peer_address.halves[1] && local_port == other.local_port &&
+           peer_port == other.peer_port && interface_index == other.interface_index;
+  }
+};
+
 struct InetDiagOptions {
   /// Time between the beginnings of two dumps; the first one is due at once.
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
-  /// Compiled to inet_diag bytecode, so that the kernel leaves out what is not wanted.
+  /// Compiled to inet_diag bytecode, so that the kernel leaves out what is not wanted. Where each alternative names one
+  /// connection by both full addresses and both ports, these are looked up; only if one of them is not found does the
+  /// kernel walk over its sockets, since one that is bound to an interface is not found without its index.
   Filter filter;
+  /// Only these, as many as you like, as long as they are there: each dump looks every one up, and one that is not found
+  /// is left out. Of two sockets that differ in their interface alone the one that is named is found. Filter, cgroup and
+  /// states select among them. Empty: all.
+  std::vector<Connection> connections = {};
   /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump. The
   /// kernel keeps no cgroup of a socket in TIME_WAIT, of a half-open one and of an orphan in FIN_WAIT2: these are left out.
   std::filesystem::path cgroup;
@@ -33,6 +56,9 @@ struct InetDiagOptions {
 /// the values are not younger, and older by no more than that reading took. A socket of which the kernel keeps no
 /// tcp_info (TIME_WAIT, FIN_WAIT2 of a closed one, half-open) gives a record with its identity only. The kernel adds
 /// half-open connections to SYN_RECV, and a socket that changed its state while it was read comes with the later one.
+///
+/// A dump walks over all sockets of the machine, whatever it selects; to look one up takes a few microseconds (see
+/// InetDiagOptions::connections).
 ///
 /// Needs no privilege but for other namespaces, and in older kernels CAP_NET_ADMIN for ulp; no BPF. Source: kernel
 /// net/ipv4/inet_diag.c, net/ipv4/tcp_diag.c.
