@@ -7,7 +7,11 @@ namespace bench {
 
 std::span<const Measurement> measurements() noexcept {
   static constexpr std::array kAll{
-      Measurement{"callbacks", "one sock_ops callback, that emits nothing and that emits a record", callbacks},
+      Measurement{"callbacks", "one sock_ops callback, that emits nothing and that emits a record", callbacks, 60, 6, 0},
+      Measurement{"bulk", "bulk transfer over loopback, watched and not", bulk, 240, 30, 20},
+      Measurement{"connections", "short connections over loopback, watched and not", connections, 60, 8, 30},
+      Measurement{"drain", "records read from a ring buffer and decoded", drain, 20, 3, 0},
+      Measurement{"snapshot", "all sockets of a network namespace at once, beside ss", snapshot, 180, 25, 90},
   };
   return kAll;
 }

@@ -6,6 +6,10 @@
 /// One function a file; what each measures is said in the table of measurements.cpp.
 namespace bench {
 
+Outcome bulk(const Options& options);
 Outcome callbacks(const Options& options);
+Outcome connections(const Options& options);
+Outcome drain(const Options& options);
+Outcome snapshot(const Options& options);
 
 }  // namespace bench
