@@ -66,7 +66,10 @@ static __always_inline __u64 wakeup_flag(struct tcpinfo_counters *count)
 	return BPF_RB_FORCE_WAKEUP;
 }
 
-/* Takes the connection's next sequence number also when the record is lost: the gap shows. */
+/*
+ * Takes the connection's next sequence number also when the record is lost: the gap shows. Without a connection the
+ * record is the only one.
+ */
 static __always_inline void emit(const struct tcp_sock *tp, struct connection *connection,
 				 struct tcpinfo_moment *moment)
 {
@@ -77,10 +80,15 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
 	if (!count || event >= TCPINFO_EVENTS)
 		return;
-	moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
-	moment->generation = connection->generation;
-	moment->netns_cookie = connection->netns_cookie;
-	moment->cgroup_id = connection->cgroup_id;
+	if (connection) {
+		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
+		moment->generation = connection->generation;
+		moment->netns_cookie = connection->netns_cookie;
+		moment->cgroup_id = connection->cgroup_id;
+	} else {
+		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
+		moment->cgroup_id = cgroup_id_of(tp);
+	}
 	COUNT(count, emitted[event]);
 	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	if (!r) {
@@ -128,12 +136,16 @@ static __always_inline void set_sampled(struct connection *connection, __u64 tim
 	connection->due_jiffies = jiffies + settings.interval_jiffies;
 }
 
-/* A connection begins: tags the socket if the filter wants it. */
+/*
+ * A connection begins: tags the socket if the filter wants it. In close mode the callback flag is the tag: nothing is
+ * kept of a connection, as an element of storage made and freed costs as much as several records.
+ */
 static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 						const struct tcp_sock *tp)
 {
+	_Bool keeps_nothing = settings.mode == TCPINFO_MODE_CLOSE;
+	struct connection *connection = keeps_nothing ? NULL : find(sk);
 	struct tcpinfo_counters *count = get_counters();
-	struct connection *connection = find(sk);
 
 	if (!count)
 		return NULL;
@@ -148,7 +160,7 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 		connection->generation++;
 		connection->sequence = 0;
 		connection->closed = 0;
-	} else {
+	} else if (!keeps_nothing) {
 		connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!connection) {
 			COUNT(count, untracked);
@@ -199,6 +211,8 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		new_state = ctx->args[1];
 		if (new_state != TCP_CLOSE && settings.mode != TCPINFO_MODE_STATE)
 			return 1;
+		if (settings.mode == TCPINFO_MODE_CLOSE)
+			break;
 		connection = find_open(sk);
 		if (!connection)
 			return 1;
@@ -230,15 +244,21 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		moment.old_state = moment.state;
 		moment.state = new_state;
 		moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
-		connection->closed = new_state == TCP_CLOSE;
+		if (connection) {
+			connection->closed = new_state == TCP_CLOSE;
+			break;
+		}
+		/* Whoever set the flag, it is a connection that ends. */
+		if (moment.old_state == TCP_CLOSE || moment.old_state == TCP_LISTEN ||
+		    !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
+			return 1;
+		moment.follows = 0;
 		break;
 	default:
 		connection = begin(ctx, sk, tp);
 		if (!connection)
 			return 1;
 		set_sampled(connection, moment.time_ns, jiffies);
-		if (settings.mode == TCPINFO_MODE_CLOSE)
-			return 1;
 		moment.connecting = op == BPF_SOCK_OPS_TCP_CONNECT_CB;
 		moment.old_state = moment.connecting ? TCP_CLOSE : 0;
 		moment.event = TCPINFO_EVENT_OPEN;

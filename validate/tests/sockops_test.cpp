@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 #include <thread>
 #include <tuple>
@@ -352,6 +353,30 @@ TEST_P(SockopsIp, FinalTotalsEqualGetsockoptJustBeforeAnAbort) {
         EXPECT_EQ(collected.of(server).size(), 1u);
       }
     }
+  });
+}
+
+// Nothing is kept of a connection: the flag that an earlier watch left on the socket is enough.
+TEST_P(SockopsIp, InCloseModeTheEndOfAConnectionIsSeenThatWasWatchedBefore) {
+  inside([&] {
+    const auto listener = lab::listen(GetParam());
+    std::optional<lab::Pair> pair;
+    {
+      tcpinfo::SockopsSource earlier(options());
+      pair = lab::connected(listener, GetParam());
+    }
+    const auto client = pair->client.cookie(), server = pair->server.cookie();
+    tcpinfo::SockopsSource source(options(Mode::kClose));
+    Collector collected(source);
+    pair->client.abort();
+    ASSERT_TRUE(collected.until([&] { return collected.closed(client) && collected.closed(server); }));
+    for (const auto cookie : {client, server}) {
+      ASSERT_EQ(collected.of(cookie).size(), 1u);
+      EXPECT_EQ(collected.of(cookie)[0].old_state(), kEstablished);
+      EXPECT_EQ(collected.of(cookie)[0].sequence(), 0u);
+      EXPECT_FALSE(collected.of(cookie)[0].generation());
+    }
+    EXPECT_EQ(source.statistics().connections, 0u) << "it did not begin here";
   });
 }
 

@@ -34,7 +34,8 @@ enum class SourceId : std::uint8_t {
 enum class Mode : std::uint8_t {
   kPolling = TCPINFO_MODE_POLLING,  ///< a sample of each connection every interval, open and close records
   kState = TCPINFO_MODE_STATE,      ///< a record a transition
-  kClose = TCPINFO_MODE_CLOSE,      ///< one final record a connection
+  kClose = TCPINFO_MODE_CLOSE,      ///< one final record a connection; nothing is kept of it meanwhile, and `generation` is
+                                   ///< absent
 };
 
 /// A row of the field table; its value is its place there, in the record and in the presence bits.

@@ -30,7 +30,8 @@ struct SockopsOptions {
 };
 
 /// Streams records of every connection that begins in a cgroup while it is attached, both ends if both are there, in any
-/// network namespace, IPv4, IPv6 and IPv4-mapped. Connections older than the attach are not seen.
+/// network namespace, IPv4, IPv6 and IPv4-mapped. Connections older than the attach are not seen; in close mode the end
+/// of those is that an earlier sock_ops program has asked the kernel to tell of.
 ///
 /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
 /// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
