@@ -15,8 +15,12 @@ const volatile struct tcpinfo_settings settings;
 /* Only so that the object's BTF describes the record: a test compares it with what user space takes it for. */
 const struct tcpinfo_record *record_layout;
 
-/* Set here when the consumer is woken, cleared by the consumer before it drains: one wake-up a drain. */
-__u32 wakeup_pending;
+/*
+ * The consumer is woken when a ring holds this much. The consumer sets it: 0 where it sleeps until there is a record, the
+ * watermark where it comes by itself before records are too old. Who wakes it sets NEVER: one wake-up a drain.
+ */
+#define NEVER (~0ULL)
+__u64 wakeup_at;
 
 struct connection {
 	__u64 sampled_ns;
@@ -35,10 +39,24 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* those that are put in may have another size */
+};
+
+/* By CPU: 52 producers on one ring get a tenth of what one gets. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1); /* set before load */
+	__type(key, __u32);
+	__array(values, struct ring);
+} records SEC(".maps");
+
+/* Readable while the consumer is wanted: rings of records would be as long as there is a record in them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096); /* set before load */
-} records SEC(".maps");
+	__uint(max_entries, 4096); /* a page, whatever its size */
+} bell SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -57,13 +75,23 @@ static __always_inline struct tcpinfo_counters *get_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
-static __always_inline __u64 wakeup_flag(struct tcpinfo_counters *count)
+/*
+ * After the record's submission: its exchange is a full barrier between the producer's position and wakeup_at. The
+ * consumer that falls asleep sets wakeup_at, then looks at the positions: one of the two sees the other.
+ */
+static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring)
 {
-	if (wakeup_pending || bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) < settings.wakeup_bytes)
-		return BPF_RB_NO_WAKEUP;
-	wakeup_pending = 1;
+	__u64 at = *(volatile __u64 *)&wakeup_at;
+	void *ringing;
+
+	if (at == NEVER || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
+		return;
+	if (__sync_lock_test_and_set(&wakeup_at, NEVER) == NEVER)
+		return; /* another CPU was first */
 	COUNT(count, wakeups);
-	return BPF_RB_FORCE_WAKEUP;
+	ringing = bpf_ringbuf_reserve(&bell, sizeof(__u64), 0);
+	if (ringing)
+		bpf_ringbuf_discard(ringing, BPF_RB_FORCE_WAKEUP);
 }
 
 /*
@@ -75,7 +103,9 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 {
 	struct tcpinfo_counters *count = get_counters();
 	struct tcpinfo_record *r;
+	__u32 cpu = bpf_get_smp_processor_id();
 	__u64 event = moment->event;
+	void *ring;
 
 	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
 	if (!count || event >= TCPINFO_EVENTS)
@@ -90,13 +120,15 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 		moment->cgroup_id = cgroup_id_of(tp);
 	}
 	COUNT(count, emitted[event]);
-	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	ring = bpf_map_lookup_elem(&records, &cpu);
+	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 	if (!r) {
 		COUNT(count, lost[event]);
 		return;
 	}
 	tcpinfo_fill(r, tp, moment);
-	bpf_ringbuf_submit(r, wakeup_flag(count));
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	wake_consumer(count, ring);
 }
 
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)

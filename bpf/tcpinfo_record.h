@@ -155,7 +155,6 @@ TCPINFO_INLINE int tcpinfo_clause_matches(const struct tcpinfo_clause *c, const 
 struct tcpinfo_settings {
 	__u64 interval_ns;	 /* polling: least time between samples of a connection; 0: every RTT callback */
 	__u64 sweep_interval_ns; /* polling: a sweep samples what was not sampled for about this long */
-	__u64 wakeup_bytes;	 /* wake the consumer when the ring holds this much */
 	__u32 interval_jiffies;	 /* interval_ns rounded down; 0 where HZ is not known */
 	__u32 mode;		 /* enum tcpinfo_mode */
 	struct tcpinfo_filter filter;
@@ -176,7 +175,7 @@ struct tcpinfo_counters {
 	__u64 connections;	       /* connections that passed the filter */
 	__u64 filtered;		       /* connections that did not */
 	__u64 untracked;	       /* connections without socket storage: no memory; nothing of them is emitted */
-	__u64 wakeups;		       /* times that the consumer was woken by the watermark */
+	__u64 wakeups;		       /* times that the consumer was woken */
 	__u64 sweeps;		       /* sockets visited by sweeps */
 };
 

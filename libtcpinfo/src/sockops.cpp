@@ -8,10 +8,12 @@
 #include <bpf/libbpf.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include <tcpinfo/cgroup.hpp>
@@ -63,12 +65,17 @@ struct SockopsSource::Impl {
   SockopsOptions options;
   nanoseconds interval;
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
+  std::optional<ring::Ring> bell;
   ring::Rings rings;
   bpf::Link sweep_link;
   bpf::Link attach_link;
 
-  Clock::time_point next_sweep{};
-  Clock::time_point next_drain{};
+  // Nothing where there is nothing to do: nothing is tagged, or the rings are empty and the kernel wakes us.
+  std::optional<Clock::time_point> next_sweep;
+  std::optional<Clock::time_point> next_drain;
+  bool last_look = false;  // the rings were watched for long enough: if they are empty, sleep
+  bool swept = false;
+  std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
@@ -76,13 +83,20 @@ struct SockopsSource::Impl {
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   void load();
+  void make_rings(int cpus);
   void attach();
+  std::uint64_t watermark() const noexcept;
+  void wake_at(std::uint64_t bytes) noexcept;
+  void sleep() noexcept;
+  void plan(std::size_t drained, bool is_limited) noexcept;
+  std::uint64_t count_visits() const noexcept;
   void read_counters(Statistics& into) const noexcept;
   std::error_code sweep() noexcept;
 };
 
 void SockopsSource::Impl::load() {
-  if (int error = sys::fault("open skeleton")) bpf::fail(error, "open the sock_ops programs", bpf::way_out_of(error, kCapabilities));
+  if (int error = sys::fault("open skeleton"))
+    bpf::fail(error, "open the sock_ops programs", bpf::way_out_of(error, kCapabilities));
   skeleton.reset(sockops__open());
   if (!skeleton) bpf::fail(errno, "open the sock_ops programs", bpf::way_out_of(errno, kCapabilities));
 
@@ -96,21 +110,63 @@ void SockopsSource::Impl::load() {
   wanted.interval_jiffies = static_cast<__u32>(
       std::min<std::uint64_t>(wanted.interval_ns / 1000 * skeleton->rodata->kernel_hz / 1'000'000, 1u << 30));
   wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
-  wanted.wakeup_bytes = options.wakeup_bytes ? options.wakeup_bytes : options.ring_bytes / 4;
   wanted.filter = options.filter.raw();
   std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
 
-  if (int error = bpf_map__set_max_entries(skeleton->maps.records, static_cast<__u32>(options.ring_bytes)))
-    bpf::fail(-error, "set the ring size", "");
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
+  counters.resize(static_cast<std::size_t>(cpus));
+  const auto page = static_cast<__u32>(sysconf(_SC_PAGESIZE));
+  for (const auto& [map, size] : {std::pair(skeleton->maps.records, static_cast<__u32>(cpus)),
+                                  std::pair(skeleton->maps.bell, page)})
+    if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
 
   int error = sys::fault("load");
   if (!error) error = -sockops__load(skeleton.get());
   if (error) bpf::fail_load(error, "load the sock_ops programs", kCapabilities);
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
-  counters.resize(static_cast<std::size_t>(cpus));
 
-  rings.add(ring::Ring(bpf_map__fd(skeleton->maps.records), options.ring_bytes));
+  bell.emplace(bpf_map__fd(skeleton->maps.bell), page);
+  make_rings(cpus);
+}
+
+// One for each CPU that is there. Others, which may come later, share with them.
+void SockopsSource::Impl::make_rings(int cpus) {
+  const auto is_online = [](int cpu) {
+    const auto path = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/online";
+    sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    char state = '1';  // a CPU that cannot be taken offline has no such file
+    return (!file || ::read(file.get(), &state, 1) != 1) ? ::access(path.substr(0, path.rfind('/')).c_str(), F_OK) == 0
+                                                         : state == '1';
+  };
+  std::vector<sys::Fd> made;
+  std::vector<__u32> keys(static_cast<std::size_t>(cpus));
+  std::vector<int> values(keys.size(), -1);
+  for (std::size_t cpu = 0; cpu < keys.size(); ++cpu) {
+    keys[cpu] = static_cast<__u32>(cpu);
+    if (!is_online(static_cast<int>(cpu)) && !(made.empty() && cpu + 1 == keys.size())) continue;
+    int error = sys::fault("create ring");
+    if (!error) {
+      made.emplace_back(
+          bpf_map_create(BPF_MAP_TYPE_RINGBUF, "records", 0, 0, static_cast<__u32>(options.ring_bytes), nullptr));
+      if (!made.back()) error = errno;
+    }
+    if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
+    values[cpu] = made.back().get();
+    rings.add(ring::Ring(made.back().get(), options.ring_bytes));
+  }
+  for (std::size_t cpu = 0; cpu < keys.size(); ++cpu)
+    if (values[cpu] < 0) values[cpu] = made[cpu % made.size()].get();
+
+  // All at once: the kernel waits a grace period after each call.
+  int error = sys::fault("give rings to CPUs");
+  if (!error) {
+    auto count = static_cast<__u32>(cpus);
+    bpf_map_batch_opts batch{};
+    batch.sz = sizeof(batch);
+    if (bpf_map_update_batch(bpf_map__fd(skeleton->maps.records), keys.data(), values.data(), &count, &batch) != 0)
+      error = errno;
+  }
+  if (error) bpf::fail(error, "give the ring buffers to the CPUs", bpf::way_out_of(error, kCapabilities));
 }
 
 void SockopsSource::Impl::attach() {
@@ -144,9 +200,60 @@ void SockopsSource::Impl::attach() {
   }
   if (error) bpf::fail(error, "attach sock_ops to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
 
-  const auto now = Clock::now();
-  next_sweep = now + interval;
-  next_drain = now + options.latency;
+  if (sweep_link) next_sweep = Clock::now() + interval;
+}
+
+std::uint64_t SockopsSource::Impl::watermark() const noexcept {
+  return options.wakeup_bytes ? options.wakeup_bytes : options.ring_bytes / 4;
+}
+
+void SockopsSource::Impl::wake_at(std::uint64_t bytes) noexcept {
+  auto& shared = skeleton->bss->wakeup_at;
+  // All CPUs read it all the time: take it from them only when it changes.
+  if (__atomic_load_n(&shared, __ATOMIC_RELAXED) != bytes) __atomic_store_n(&shared, bytes, __ATOMIC_SEQ_CST);
+}
+
+// The next record wakes us. See wake_consumer() in sockops.bpf.c.
+void SockopsSource::Impl::sleep() noexcept {
+  next_drain.reset();
+  wake_at(0);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (rings.is_drained()) return;
+  wake_at(watermark());
+  next_drain = Clock::now() + std::chrono::duration_cast<Clock::duration>(options.latency);
+}
+
+// When to come again. It falls asleep only after it found nothing for as long as `latency`: otherwise each of the
+// records that come slowly would wake it. After a sweep it need not look once more for what the sweep made.
+void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
+  const auto latency = std::chrono::duration_cast<Clock::duration>(options.latency);
+  const bool seldom_swept = swept && interval > options.latency;
+  if (is_limited) {
+    next_drain = Clock::now();
+  } else if (seldom_swept || (drained == 0 && (last_look || !next_drain))) {
+    sleep();
+  } else if (drained > 0) {
+    next_drain = Clock::now() + latency;
+  }
+  last_look = false;
+
+  // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record.
+  if (sweep_link && swept && drained == 0) {
+    const auto before = std::exchange(visited, count_visits());
+    if (visited == before) next_sweep.reset();
+  } else if (sweep_link && drained > 0 && !next_sweep) {
+    next_sweep = Clock::now() + interval;
+  }
+  swept = false;
+}
+
+std::uint64_t SockopsSource::Impl::count_visits() const noexcept {
+  const __u32 zero = 0;
+  std::uint64_t visits = 0;
+  if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0)
+    return ~visited;  // some other number: go on
+  for (const auto& cpu : counters) visits += cpu.sweeps;
+  return visits;
 }
 
 std::error_code SockopsSource::Impl::sweep() noexcept {
@@ -193,37 +300,50 @@ SockopsSource::~SockopsSource() { close(); }
 SourceId SockopsSource::id() const noexcept { return SourceId::kSockops; }
 
 int SockopsSource::descriptor() const noexcept {
-  return impl_->skeleton && !impl_->closing ? bpf_map__fd(impl_->skeleton->maps.records) : -1;
+  return impl_->skeleton && !impl_->closing ? bpf_map__fd(impl_->skeleton->maps.bell) : -1;
 }
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
   if (!impl_->skeleton || impl_->closing) return std::nullopt;
-  return impl_->sweep_link ? std::min(impl_->next_sweep, impl_->next_drain) : impl_->next_drain;
+  const auto sweep = impl_->sweep_link ? impl_->next_sweep : std::nullopt;
+  return sweep && impl_->next_drain ? std::min(sweep, impl_->next_drain) : sweep ? sweep : impl_->next_drain;
 }
 
 std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
   if (!impl_->skeleton) return {};
   // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
-  const auto advance = [now](Clock::time_point& due, nanoseconds step) {
-    due += std::chrono::duration_cast<Clock::duration>(step);
-    if (due <= now) due = now + std::chrono::duration_cast<Clock::duration>(step);
+  const auto advance = [now](std::optional<Clock::time_point>& due, nanoseconds step) {
+    *due += std::chrono::duration_cast<Clock::duration>(step);
+    if (*due <= now) due = now + std::chrono::duration_cast<Clock::duration>(step);
   };
-  if (now >= impl_->next_drain) advance(impl_->next_drain, impl_->options.latency);
-  if (impl_->sweep_link && now >= impl_->next_sweep) {
-    advance(impl_->next_sweep, impl_->interval);
-    return impl_->sweep();
+  const auto is_due = [now](const std::optional<Clock::time_point>& due) { return due && now >= *due; };
+  if (is_due(impl_->next_drain)) {
+    advance(impl_->next_drain, impl_->options.latency);
+    impl_->last_look = true;
   }
-  return {};
+  if (!impl_->sweep_link || !is_due(impl_->next_sweep)) return {};
+  advance(impl_->next_sweep, impl_->interval);
+  // What the sweep makes need not wake us: the owner drains after it.
+  if (!impl_->next_drain) impl_->next_drain = now + std::chrono::duration_cast<Clock::duration>(impl_->options.latency);
+  impl_->wake_at(impl_->watermark());
+  const auto error = impl_->sweep();
+  impl_->swept = !error;
+  return error;
 }
 
 DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   if (!impl_->skeleton || limit == 0) return {};
-  // Before reading: a record that comes after the last look wakes us again.
-  __atomic_store_n(&impl_->skeleton->bss->wakeup_pending, 0, __ATOMIC_SEQ_CST);
+  // The bell first: whoever finds the watermark set rings it again.
+  impl_->bell->release(impl_->bell->produced());
+  impl_->wake_at(impl_->watermark());
   impl_->draining = true;
   const DrainResult result{.records = impl_->rings.drain(sink, limit, impl_->closing, impl_->statistics), .error = {}};
   impl_->draining = false;
-  if (impl_->closing) close();
+  if (impl_->closing) {
+    close();
+  } else {
+    impl_->plan(result.records, result.records == limit);
+  }
   return result;
 }
 
@@ -258,6 +378,7 @@ void SockopsSource::close() noexcept {
   if (impl_->closing) return;
   impl_->read_counters(impl_->statistics);
   impl_->rings = {};
+  impl_->bell.reset();
   impl_->skeleton.reset();
 }
 

@@ -58,7 +58,7 @@ struct Settings {
   tcpinfo::Mode mode = tcpinfo::Mode::kPolling;
   nanoseconds interval = std::chrono::milliseconds(100);
   nanoseconds latency = std::chrono::milliseconds(50);
-  std::size_t ring_bytes = std::size_t{4} << 20;
+  std::size_t ring_bytes = tcpinfo::SockopsOptions{}.ring_bytes;
   tcpinfo::Filter filter;
   std::vector<tcpinfo::Field> fields;
   Format format = Format::kTable;
@@ -258,7 +258,8 @@ class Watch {
   // What was made before the end is shown, within bounds: a host that is busy enough makes more all the time.
   void take_what_is_left() {
     constexpr std::size_t kTurn = 256;
-    for (std::uint64_t most = is_sockops() ? settings_.ring_bytes / 64 : 0;
+    const auto cpus = static_cast<std::uint64_t>(sysconf(_SC_NPROCESSORS_CONF));
+    for (std::uint64_t most = is_sockops() ? settings_.ring_bytes / 64 * cpus : 0;
          most > 0 && written_ < settings_.count;) {
       const auto wanted = std::min<std::uint64_t>({kTurn, most, settings_.count - written_});
       const auto got = monitor_.source().drain(
@@ -381,7 +382,8 @@ void add_watch(CLI::App& app, Command& chosen) {
   option("--stats", given->stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");
   option("--latency", given->latency, "TIME",
          "sockops: print records at the latest this long after they were made [50ms]");
-  option("--ring-size", given->ring_size, "SIZE", "sockops: bytes of the ring buffer, a power of two, as 64K [4M]");
+  option("--ring-size", given->ring_size, "SIZE",
+         "sockops: bytes of the ring buffer of each CPU, a power of two, as 64K [512K]");
   option("--netns", given->netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");
   command->footer(
       "Examples:\n"

@@ -52,7 +52,7 @@ const Case kCases[] = {
        options.cgroup = cgroup.path();
        return std::make_unique<tcpinfo::SockopsSource>(options);
      },
-     {"open skeleton", "load", "map ring", "map ring data", "attach sweep", "open cgroup", "attach sock_ops"}},
+     {"open skeleton", "load", "map ring", "map ring data", "create ring", "give rings to CPUs", "attach sweep", "open cgroup", "attach sock_ops"}},
     {"iter",
      [](const lab::Cgroup&) -> std::unique_ptr<tcpinfo::Source> {
        return std::make_unique<tcpinfo::IterSource>(tcpinfo::IterOptions{});

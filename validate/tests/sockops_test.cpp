@@ -7,7 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sched.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <map>
@@ -608,6 +611,92 @@ TEST_F(Sockops, LostRecordsAreCountedWithARingOfOnePage) {
     source.close();
     EXPECT_EQ(Statistics::sum(source.statistics().emitted), Statistics::sum(statistics.emitted) + 4);
   });
+}
+
+void stay_on(unsigned cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  lab::check(sched_setaffinity(0, sizeof(one), &one), "sched_setaffinity");
+}
+
+// The callbacks of a connection run on the CPU of whoever sends, receives or is interrupted, and each CPU has a ring.
+TEST_F(Sockops, RecordsOfAConnectionKeepTheirOrderAcrossCpus) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two CPUs";
+  for (const auto mode : {Mode::kPolling, Mode::kState}) {
+    SCOPED_TRACE(name(mode));
+    auto chosen = options(mode);
+    chosen.interval = mode == Mode::kPolling ? 0ns : 1h;
+    chosen.ring_bytes = std::size_t{4} << 20;
+    inside([&] {
+      tcpinfo::SockopsSource source(chosen);
+      const auto listener = lab::listen(Ip::kV4);
+      constexpr std::size_t kPairs = 4;
+      std::atomic<bool> over = false;
+      std::map<std::uint64_t, std::set<std::uint16_t>> cpus;  // of each connection's records
+      std::map<std::uint64_t, std::set<std::uint32_t>> sequences;
+      std::map<std::uint64_t, std::uint32_t> from_callbacks;  // the sequence number that may come next
+      std::uint64_t changes = 0, last_cpu = 0;
+      const auto check = [&](const Record& record) {
+        auto& seen = sequences[*record.cookie()];
+        // A swept record is made without the socket's lock, and may change places with one made at the same time.
+        if (!*record.swept()) {
+          auto& expected = from_callbacks[*record.cookie()];
+          EXPECT_GE(*record.sequence(), expected) << *record.cookie();
+          expected = *record.sequence() + 1;
+        }
+        EXPECT_TRUE(seen.insert(*record.sequence()).second) << *record.cookie();
+        cpus[*record.cookie()].insert(static_cast<std::uint16_t>(*record.cpu()));
+        changes += std::exchange(last_cpu, *record.cpu()) != *record.cpu();
+      };
+      const auto drain = [&] {
+        EXPECT_FALSE(source.tick(std::chrono::steady_clock::now()));
+        EXPECT_FALSE(source.drain(check, 64).error);
+      };
+      // Each thread has one end of every connection; both send and both receive.
+      const auto hammer = [&](unsigned cpu, std::vector<lab::Socket*> ends) {
+        stay_on(cpu);
+        char buffer[512]{};
+        while (!over)
+          for (auto* end : ends) {
+            [[maybe_unused]] auto sent = ::send(end->fd(), buffer, 64, MSG_DONTWAIT | MSG_NOSIGNAL);
+            [[maybe_unused]] auto got = ::recv(end->fd(), buffer, sizeof(buffer), MSG_DONTWAIT);
+          }
+      };
+      for (int round = 0; round < 20; ++round) {
+        std::vector<lab::Pair> pairs;
+        std::vector<lab::Socket*> clients, servers;
+        for (std::size_t i = 0; i < kPairs; ++i) pairs.push_back(lab::connected(listener, Ip::kV4));
+        for (auto& pair : pairs) {
+          clients.push_back(&pair.client);
+          servers.push_back(&pair.server);
+        }
+        over = false;
+        std::thread first(hammer, 0, clients), second(hammer, 1, servers);
+        for (const auto end = std::chrono::steady_clock::now() + 50ms; std::chrono::steady_clock::now() < end;) drain();
+        over = true;
+        first.join();
+        second.join();
+        // And both ends close at the same time.
+        std::thread closer([&] {
+          stay_on(1);
+          for (auto& pair : pairs) pair.server.close();
+        });
+        for (auto& pair : pairs) pair.client.close();
+        closer.join();
+      }
+      source.stop();
+      while (source.drain(check).records > 0) {
+      }
+      const auto statistics = source.statistics();
+      ASSERT_EQ(tcpinfo::Statistics::sum(statistics.lost_ring), 0u);
+      EXPECT_EQ(statistics.emitted, statistics.delivered);
+      for (const auto& [cookie, seen] : sequences) EXPECT_EQ(*seen.rbegin() + 1, seen.size()) << "of " << cookie;
+      EXPECT_EQ(cpus.size(), 2 * kPairs * 20);
+      EXPECT_GT(std::ranges::count_if(cpus, [](const auto& one) { return one.second.size() > 1; }), 10);
+      EXPECT_GT(changes, mode == Mode::kPolling ? 1000u : 10u) << "the rings were read in turn";
+    });
+  }
 }
 
 TEST_F(Sockops, ManyFlowsAtOnceAreToldApart) {

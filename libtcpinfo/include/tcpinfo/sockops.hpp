@@ -21,11 +21,11 @@ struct SockopsOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, once a connection, when it begins.
   Filter filter;
-  /// Size of the ring buffer: a power of two and a multiple of the page size.
-  std::size_t ring_bytes = std::size_t{4} << 20;
+  /// Size of each ring buffer, of which every CPU has one: a power of two and a multiple of the page size.
+  std::size_t ring_bytes = std::size_t{512} << 10;
   /// Records are drained at the latest this long after they were made, if the owner keeps next_deadline().
   std::chrono::nanoseconds latency = std::chrono::milliseconds(50);
-  /// The descriptor becomes readable when the ring holds this much; 0: a quarter of it.
+  /// The descriptor becomes readable when a ring holds this much; 0: a quarter of it.
   std::size_t wakeup_bytes = 0;
 };
 

@@ -50,7 +50,7 @@ struct Statistics {
   std::uint64_t connections = 0;  ///< sockops: connections that passed the filter
   std::uint64_t filtered = 0;     ///< sockops: connections that did not
   std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
-  std::uint64_t wakeups = 0;      ///< sockops: times that the watermark woke the consumer
+  std::uint64_t wakeups = 0;      ///< sockops: times that the kernel woke the consumer
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
   std::uint64_t dumps = 0;              ///< inet_diag, iter: dumps or passes that came to their end
   std::uint64_t dumps_interrupted = 0;  ///< inet_diag, iter: of these, incomplete; what they lack is unknown
@@ -88,10 +88,12 @@ class TCPINFO_EXPORT Source {
 
   virtual SourceId id() const noexcept = 0;
 
-  /// Becomes readable when drain() has something to do; owned by the source, -1 if it has none.
+  /// Becomes readable when drain() is wanted before next_deadline(), and is so until drain() was called; owned by the
+  /// source, -1 if it has none.
   virtual int descriptor() const noexcept = 0;
 
-  /// When tick() is due next (sweeps, polls, records that waited long enough); nothing if never.
+  /// When tick() and drain() are due next (sweeps, polls, records that waited long enough, what a limit left over);
+  /// nothing if not before the descriptor is readable. Ask again after each drain().
   virtual std::optional<Clock::time_point> next_deadline() const noexcept = 0;
 
   /// Does what is due at `now`. May be called at any time. An error leaves the source usable: the next tick tries again.
