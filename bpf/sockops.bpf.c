@@ -94,6 +94,15 @@ static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *
 		bpf_ringbuf_discard(ringing, BPF_RB_FORCE_WAKEUP);
 }
 
+/* For the sweep, which the consumer itself runs: it stops where callbacks need the rest, and goes on after a drain. */
+static __always_inline int ring_has_room(void)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	void *ring = bpf_map_lookup_elem(&records, &cpu);
+
+	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 2;
+}
+
 /*
  * Takes the connection's next sequence number also when the record is lost: the gap shows. Without a connection the
  * record is the only one.
@@ -334,6 +343,8 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	moment.state = sk->__sk_common.skc_state;
 	if (moment.state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
+	if (!ring_has_room())
+		return 1; /* the read ends here, and the next one begins with this socket */
 	connection->sampled_ns = moment.time_ns;
 	emit(tp, connection, &moment);
 	return 0;

@@ -75,6 +75,7 @@ struct SockopsSource::Impl {
   std::optional<Clock::time_point> next_drain;
   bool last_look = false;  // the rings were watched for long enough: if they are empty, sleep
   bool swept = false;
+  sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
@@ -117,8 +118,8 @@ void SockopsSource::Impl::load() {
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
   counters.resize(static_cast<std::size_t>(cpus));
   const auto page = static_cast<__u32>(sysconf(_SC_PAGESIZE));
-  for (const auto& [map, size] : {std::pair(skeleton->maps.records, static_cast<__u32>(cpus)),
-                                  std::pair(skeleton->maps.bell, page)})
+  for (const auto& [map, size] :
+       {std::pair(skeleton->maps.records, static_cast<__u32>(cpus)), std::pair(skeleton->maps.bell, page)})
     if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
 
   int error = sys::fault("load");
@@ -171,15 +172,15 @@ void SockopsSource::Impl::make_rings(int cpus) {
 
 void SockopsSource::Impl::attach() {
   if (options.mode == Mode::kPolling) {
-    bpf_iter_attach_opts iterator{};
-    iterator.sz = sizeof(iterator);
+    bpf_iter_attach_opts how{};
+    how.sz = sizeof(how);
     bpf_iter_link_info target{};
     target.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton->maps.connections));
-    iterator.link_info = &target;
-    iterator.link_info_len = sizeof(target);
+    how.link_info = &target;
+    how.link_info_len = sizeof(target);
     int error = sys::fault("attach sweep");
     if (!error) {
-      sweep_link.reset(bpf_program__attach_iter(skeleton->progs.tcpinfo_sweep, &iterator));
+      sweep_link.reset(bpf_program__attach_iter(skeleton->progs.tcpinfo_sweep, &how));
       if (!sweep_link) error = errno;
     }
     if (error) bpf::fail(error, "attach the sweep over socket storage", bpf::way_out_of(error, kCapabilities));
@@ -230,6 +231,8 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   const bool seldom_swept = swept && interval > options.latency;
   if (is_limited) {
     next_drain = Clock::now();
+  } else if (iterator) {
+    next_drain = Clock::now() + latency;
   } else if (seldom_swept || (drained == 0 && (last_look || !next_drain))) {
     sleep();
   } else if (drained > 0) {
@@ -256,16 +259,21 @@ std::uint64_t SockopsSource::Impl::count_visits() const noexcept {
   return visits;
 }
 
+// Begins a sweep or goes on with the one under way, until it is over or a ring is half full.
 std::error_code SockopsSource::Impl::sweep() noexcept {
-  sys::Fd iterator(bpf_iter_create(bpf_link__fd(sweep_link.get())));
+  if (!iterator) iterator.reset(bpf_iter_create(bpf_link__fd(sweep_link.get())));
   if (!iterator) return {errno, std::generic_category()};
-  // The program writes to the ring, not to the reader: one read walks all tagged sockets.
+  // The program writes to the rings, not to the reader.
   char nothing[64];
   ssize_t got;
   do got = ::read(iterator.get(), nothing, sizeof(nothing));
-  while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
-  if (got < 0) return {errno, std::generic_category()};
+  while (got > 0 || (got < 0 && errno == EINTR));
+  const int error = got < 0 ? errno : 0;
+  if (error == EAGAIN) return {};
+  iterator.reset();
+  if (error) return {error, std::generic_category()};
   ++statistics.sweeps;
+  swept = true;
   return {};
 }
 
@@ -321,14 +329,12 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
     advance(impl_->next_drain, impl_->options.latency);
     impl_->last_look = true;
   }
-  if (!impl_->sweep_link || !is_due(impl_->next_sweep)) return {};
+  if (!impl_->sweep_link || impl_->iterator || !is_due(impl_->next_sweep)) return {};
   advance(impl_->next_sweep, impl_->interval);
   // What the sweep makes need not wake us: the owner drains after it.
   if (!impl_->next_drain) impl_->next_drain = now + std::chrono::duration_cast<Clock::duration>(impl_->options.latency);
   impl_->wake_at(impl_->watermark());
-  const auto error = impl_->sweep();
-  impl_->swept = !error;
-  return error;
+  return impl_->sweep();
 }
 
 DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
@@ -337,7 +343,14 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   impl_->bell->release(impl_->bell->produced());
   impl_->wake_at(impl_->watermark());
   impl_->draining = true;
-  const DrainResult result{.records = impl_->rings.drain(sink, limit, impl_->closing, impl_->statistics), .error = {}};
+  DrainResult result;
+  for (bool more = true; more;) {
+    const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
+    result.records += got;
+    // A sweep makes no more than the rings have room for: now they have it again.
+    more = impl_->iterator && got > 0 && result.records < limit && !impl_->closing;
+    if (more) result.error = impl_->sweep();
+  }
   impl_->draining = false;
   if (impl_->closing) {
     close();
@@ -369,6 +382,7 @@ Statistics SockopsSource::statistics() const noexcept {
 void SockopsSource::stop() noexcept {
   impl_->attach_link.reset();
   impl_->sweep_link.reset();
+  impl_->iterator.reset();
 }
 
 void SockopsSource::close() noexcept {
