@@ -15,6 +15,10 @@ const volatile struct tcpinfo_settings settings;
 /* Only so that the object's BTF describes the record: a test compares it with what user space takes it for. */
 const struct tcpinfo_record *record_layout;
 
+/* Set when a sweep begins: what is due is decided by it, so that a socket that is not due costs no clock. */
+__u64 sweep_time_ns;
+__u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
+
 /*
  * The consumer is woken when a ring holds this much. The consumer sets it: 0 where it sleeps until there is a record, the
  * watermark where it comes by itself before records are too old. Who wakes it sets NEVER: one wake-up a drain.
@@ -317,34 +321,31 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 SEC("iter/bpf_sk_storage_map")
 int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
-	struct tcpinfo_moment moment = {
-		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1, .swept = 1
-	};
 	struct connection *connection = ctx->value;
-	struct tcpinfo_counters *count;
+	struct tcpinfo_moment moment;
 	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 
 	if (!sk || !connection)
 		return 0;
-	count = get_counters();
-	if (!count)
-		return 0;
-	COUNT(count, sweeps);
+	sweep_visits++;
 	if (connection->closed)
 		return 0;
-	moment.time_ns = bpf_ktime_get_boot_ns();
-	if ((__s64)(moment.time_ns - connection->sampled_ns) < (__s64)(settings.sweep_interval_ns / 4 * 3))
+	if ((__s64)(sweep_time_ns - connection->sampled_ns) < (__s64)(settings.sweep_interval_ns / 4 * 3))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	moment.cookie = sk->__sk_common.skc_cookie.counter;
+	moment = (struct tcpinfo_moment){
+		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1, .swept = 1
+	};
 	moment.state = sk->__sk_common.skc_state;
 	if (moment.state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
 	if (!ring_has_room())
 		return 1; /* the read ends here, and the next one begins with this socket */
+	moment.time_ns = bpf_ktime_get_boot_ns();
+	moment.cookie = sk->__sk_common.skc_cookie.counter;
 	connection->sampled_ns = moment.time_ns;
 	emit(tp, connection, &moment);
 	return 0;

@@ -176,7 +176,6 @@ struct tcpinfo_counters {
 	__u64 filtered;		       /* connections that did not */
 	__u64 untracked;	       /* connections without socket storage: no memory; nothing of them is emitted */
 	__u64 wakeups;		       /* times that the consumer was woken */
-	__u64 sweeps;		       /* sockets visited by sweeps */
 };
 
 #endif

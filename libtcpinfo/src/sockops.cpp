@@ -90,7 +90,6 @@ struct SockopsSource::Impl {
   void wake_at(std::uint64_t bytes) noexcept;
   void sleep() noexcept;
   void plan(std::size_t drained, bool is_limited) noexcept;
-  std::uint64_t count_visits() const noexcept;
   void read_counters(Statistics& into) const noexcept;
   std::error_code sweep() noexcept;
 };
@@ -242,7 +241,7 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
 
   // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record.
   if (sweep_link && swept && drained == 0) {
-    const auto before = std::exchange(visited, count_visits());
+    const auto before = std::exchange(visited, skeleton->bss->sweep_visits);
     if (visited == before) next_sweep.reset();
   } else if (sweep_link && drained > 0 && !next_sweep) {
     next_sweep = Clock::now() + interval;
@@ -250,19 +249,13 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   swept = false;
 }
 
-std::uint64_t SockopsSource::Impl::count_visits() const noexcept {
-  const __u32 zero = 0;
-  std::uint64_t visits = 0;
-  if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0)
-    return ~visited;  // some other number: go on
-  for (const auto& cpu : counters) visits += cpu.sweeps;
-  return visits;
-}
-
 // Begins a sweep or goes on with the one under way, until it is over or a ring is half full.
 std::error_code SockopsSource::Impl::sweep() noexcept {
-  if (!iterator) iterator.reset(bpf_iter_create(bpf_link__fd(sweep_link.get())));
-  if (!iterator) return {errno, std::generic_category()};
+  if (!iterator) {
+    iterator.reset(bpf_iter_create(bpf_link__fd(sweep_link.get())));
+    if (!iterator) return {errno, std::generic_category()};
+    skeleton->bss->sweep_time_ns = boot_time_ns();
+  }
   // The program writes to the rings, not to the reader.
   char nothing[64];
   ssize_t got;
