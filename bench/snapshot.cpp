@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -15,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -34,6 +36,21 @@ using namespace std::chrono_literals;
 
 constexpr std::string_view kSs = "ss -tinOH";
 constexpr std::size_t kMillion = 1'000'000;
+
+// A namespace whose sockets are in a table of their own, as large as the machine's: where all share one, a walk is as
+// slow as the sockets of everybody else make it.
+lab::Netns own_table() {
+  const lab::Netns parent("snapshot");
+  std::optional<lab::Netns> made;
+  parent.run([&] {
+    int entries = 0;
+    // Negative where this namespace shares the machine's.
+    std::ifstream("/proc/sys/net/ipv4/tcp_ehash_entries") >> entries;
+    std::ofstream("/proc/sys/net/ipv4/tcp_child_ehash_entries") << std::abs(entries);
+    made.emplace("snapshot");
+  });
+  return std::move(*made);
+}
 
 double seconds(Clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -191,6 +208,66 @@ void add_million(Outcome& outcome, const Times& times, double ss) {
   }
 }
 
+// Every n-th of the sockets there are.
+std::vector<tcpinfo::Connection> some_connections(const lab::Netns& netns, std::size_t count) {
+  tcpinfo::InetDiagOptions options;
+  options.netns = netns.path();
+  tcpinfo::InetDiagSource source(options);
+  std::vector<tcpinfo::Connection> all, chosen;
+  if (const auto error = source.tick(Clock::now())) throw std::system_error(error, "begin a pass");
+  while (source.statistics().dumps == 0)
+    source.drain([&](const tcpinfo::Record& record) {
+      const auto& raw = record.raw();
+      all.push_back({raw.local_address, raw.peer_address, raw.local_port, raw.peer_port});
+    });
+  for (std::size_t i = 0; i < count; ++i) chosen.push_back(all.at(i * all.size() / count));
+  return chosen;
+}
+
+// By ranges of ports, that the source does not look them up. Empty where a filter cannot name so many.
+tcpinfo::Filter filter_of(const std::vector<tcpinfo::Connection>& connections) {
+  std::string text;
+  if (connections.size() > TCPINFO_FILTER_CLAUSES) return {};
+  for (const auto& one : connections)
+    text += fmt::format(
+        "{}local_address in {}/32 and peer_address in {}/32 and local_port in {}..{} and peer_port in {}..{}",
+        text.empty() ? "" : " or ", tcpinfo::to_string(one.local_address), tcpinfo::to_string(one.peer_address),
+        one.local_port - 1, one.local_port, one.peer_port - 1, one.peer_port);
+  return tcpinfo::Filter::parse(text);
+}
+
+void add_lookups(Outcome& outcome, const lab::Netns& netns, std::size_t sockets, std::size_t rounds) {
+  constexpr int kRepeats = 10;  // a look-up alone is too short for the clock and its interruptions
+  for (const std::size_t count : {1, 5, 16, 1000}) {
+    tcpinfo::InetDiagOptions options;
+    options.netns = netns.path();
+    options.connections = some_connections(netns, count);
+    tcpinfo::InetDiagSource looking_up(options);
+    options.filter = filter_of(options.connections);
+    const bool filtered = !options.filter.empty();
+    options.connections.clear();
+    tcpinfo::InetDiagSource walking(options);
+    std::vector<double> ours, floor;
+    for (std::size_t round = 0; round < rounds; ++round) {
+      auto begin = Clock::now();
+      for (int i = 0; i < kRepeats; ++i) expect(pass(looking_up), count, "inet_diag looking up");
+      ours.push_back(seconds(Clock::now() - begin) / kRepeats * 1e6);
+      begin = Clock::now();
+      const auto seen = pass(walking);
+      floor.push_back(seconds(Clock::now() - begin) * 1e6);
+      if (filtered && seen < count) expect(seen, count, "inet_diag filtering");
+    }
+    Result result;
+    result.what = fmt::format("{} known sockets among {}, exact look-ups", count, sockets);
+    result.unit = "us";
+    result.ours = spread(ours);
+    result.floor_name = filtered ? "the same by a filtered dump" : "a dump of all";
+    result.floor = spread(floor);
+    result.ratio = ratio(ours, floor);
+    outcome.results.push_back(std::move(result));
+  }
+}
+
 void add_points(std::vector<Curve>& curves, const Times& times, std::size_t sockets) {
   const auto x = static_cast<double>(sockets);
   for (std::size_t i = 0; i < kReaders.size(); ++i)
@@ -209,7 +286,7 @@ Outcome snapshot(const Options& options) {
 
   const auto with_crowd = [&](std::size_t sockets, const std::function<void(const lab::Netns&)>& function) {
     options.progress(fmt::format("{} sockets", sockets));
-    const lab::Netns netns("snapshot");
+    const auto netns = own_table();
     const Crowd crowd({.sockets = sockets, .netns = &netns, .progress = options.progress});
     function(netns);
   };
@@ -223,6 +300,7 @@ Outcome snapshot(const Options& options) {
   with_crowd(sockets, [&](const lab::Netns& netns) {
     const auto times = measure(netns, sockets, options.quick ? 20 : 40, true);
     add_ratios(outcome, times, sockets);
+    add_lookups(outcome, netns, sockets, options.quick ? 10 : 30);
     if (sockets == 100'000) add_points(curves, times, sockets);
   });
   if (!options.quick)

@@ -25,6 +25,8 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
@@ -659,10 +661,10 @@ Capabilities InetDiagSource::capabilities() const {
               "); every socket is read and cgroups are told apart afterwards";
   found.push_back({"cgroup_filter", self.selects_cgroups, cgroups});
 
-  found.push_back({"exact_lookups", self.lookup_error == 0,
-                   self.lookup_error == 0
-                       ? "connections that are named by addresses and ports cost no walk over all"
-                       : "refused (" + code_of(self.lookup_error).message() + "); every dump walks over all sockets"});
+  std::string lookups = "connections that are named by addresses and ports cost no walk over all";
+  if (self.lookup_error != 0)
+    lookups = fmt::format("refused ({}); every dump walks over all sockets", code_of(self.lookup_error).message());
+  found.push_back({"exact_lookups", self.lookup_error == 0, lookups});
   return found;
 }
 
