@@ -18,6 +18,10 @@ struct Draft {
     const auto bit = static_cast<unsigned>(field);
     present[bit / 64] |= std::uint64_t{1} << (bit % 64);
   }
+  void unmark(Field field) noexcept {
+    const auto bit = static_cast<unsigned>(field);
+    present[bit / 64] &= ~(std::uint64_t{1} << (bit % 64));
+  }
   void finish() const noexcept { std::memcpy(record.present, present, sizeof(present)); }
 };
 

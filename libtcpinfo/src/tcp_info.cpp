@@ -118,12 +118,30 @@ constexpr std::uint8_t kListen = 10;
 constexpr std::uint32_t kInfiniteSsthresh = 0x7fffffff;  // kernel v6.18 include/net/tcp.h TCP_INFINITE_SSTHRESH
 constexpr std::uint32_t kNoMinRtt = ~std::uint32_t{0};
 
-// One member of tcp_info into the field of its name, if it lies inside `length`. kWhole: it does.
-#define TCPINFO_MEMBER(id)                                                            \
-  static_assert(sizeof(TcpInfo::id) == sizeof(tcpinfo_record::id));                   \
-  if (kWhole || offsetof(TcpInfo, id) + sizeof(TcpInfo::id) <= length) {              \
-    std::memcpy(&draft.record.id, info + offsetof(TcpInfo, id), sizeof(TcpInfo::id)); \
-    draft.mark(Field::id);                                                            \
+// From rto on the record has the members of tcp_info in its order: one copy takes all of a whole one.
+constexpr std::size_t kRunBytes =
+    offsetof(TcpInfo, received_ce_bytes) + sizeof(TcpInfo::received_ce_bytes) - offsetof(TcpInfo, rto);
+static_assert(kRunBytes == offsetof(tcpinfo_record, received_ce_bytes) + sizeof(tcpinfo_record::received_ce_bytes) -
+                               offsetof(tcpinfo_record, rto));
+#define TCPINFO_IN_RUN(id) (offsetof(TcpInfo, id) >= offsetof(TcpInfo, rto))
+
+// One member of tcp_info into the field of its name, if it lies inside `length`. kWhole: it does, and those of the run
+// are there already.
+#define TCPINFO_MEMBER(id)                                                                                \
+  static_assert(sizeof(TcpInfo::id) == sizeof(tcpinfo_record::id));                                       \
+  static_assert(!TCPINFO_IN_RUN(id) || offsetof(TcpInfo, id) - offsetof(TcpInfo, rto) ==                  \
+                                           offsetof(tcpinfo_record, id) - offsetof(tcpinfo_record, rto)); \
+  if (kWhole || offsetof(TcpInfo, id) + sizeof(TcpInfo::id) <= length) {                                  \
+    if (!kWhole || !TCPINFO_IN_RUN(id))                                                                   \
+      std::memcpy(&draft.record.id, info + offsetof(TcpInfo, id), sizeof(TcpInfo::id));                   \
+    draft.mark(Field::id);                                                                                \
+  }
+
+// What is absent is 0.
+#define TCPINFO_CLEAR(id)    \
+  if (kWhole) {              \
+    draft.record.id = 0;     \
+    draft.unmark(Field::id); \
   }
 
 template <bool kWhole>
@@ -134,6 +152,11 @@ void fill_from(Draft& draft, const std::byte* info, std::size_t length, const Tc
   if (!inside(0, 1)) return;
   if (const auto state = load<std::uint8_t>(info)) TCPINFO_PUT(state, state);
 
+  if (kWhole) {
+    if (draft.record.state == kListen) return fill_from<false>(draft, info, length, layout);
+    std::memcpy(reinterpret_cast<std::byte*>(&draft.record) + offsetof(tcpinfo_record, rto),
+                info + offsetof(TcpInfo, rto), kRunBytes);
+  }
   TCPINFO_COMMON_MEMBERS(TCPINFO_MEMBER)
   if (draft.record.state == kListen) return;
   TCPINFO_CONNECTION_MEMBERS(TCPINFO_MEMBER)
@@ -155,14 +178,23 @@ void fill_from(Draft& draft, const std::byte* info, std::size_t length, const Tc
   if (inside(offsetof(TcpInfo, rtt), 4) && load<std::uint32_t>(info + offsetof(TcpInfo, rtt)) != 0) {
     TCPINFO_MEMBER(rtt)
     TCPINFO_MEMBER(rttvar)
+  } else {
+    TCPINFO_CLEAR(rtt)
+    TCPINFO_CLEAR(rttvar)
   }
   if (inside(offsetof(TcpInfo, snd_ssthresh), 4) &&
       load<std::uint32_t>(info + offsetof(TcpInfo, snd_ssthresh)) < kInfiniteSsthresh) {
     TCPINFO_MEMBER(snd_ssthresh)
+  } else {
+    TCPINFO_CLEAR(snd_ssthresh)
   }
   if (inside(offsetof(TcpInfo, min_rtt), 4) && load<std::uint32_t>(info + offsetof(TcpInfo, min_rtt)) != kNoMinRtt) {
     TCPINFO_MEMBER(min_rtt)
+  } else {
+    TCPINFO_CLEAR(min_rtt)
   }
+  TCPINFO_CLEAR(fackets)
+  TCPINFO_CLEAR(last_ack_sent)
   if (const auto value = layout.accecn_fail_mode.read(info, length)) TCPINFO_PUT(accecn_fail_mode, *value);
   if (const auto value = layout.accecn_opt_seen.read(info, length)) TCPINFO_PUT(accecn_opt_seen, *value);
 }
