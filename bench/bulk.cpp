@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <rapidjson/document.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -15,11 +16,14 @@
 #include <ctime>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <random>
 #include <semaphore>
+#include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -72,6 +76,10 @@ Flow connect(const lab::Netns& netns) {
     if (::connect(flow.sender.get(), name, size) != 0) fail("connect a bulk flow");
     flow.receiver.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
     // A flow that stands still is a failure, not a wait without end.
+    // Others, as BBR, pace: then the CPU is not what limits, and what watching takes would not show.
+    constexpr std::string_view kReno = "reno";
+    for (const int end : {flow.sender.get(), flow.receiver.get()})
+      if (::setsockopt(end, IPPROTO_TCP, TCP_CONGESTION, kReno.data(), kReno.size()) != 0) fail("choose reno");
     const timeval patience{.tv_sec = 20, .tv_usec = 0};
     if (::setsockopt(flow.receiver.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) != 0 ||
         ::setsockopt(flow.sender.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) != 0)
@@ -176,6 +184,7 @@ struct Side {
   std::string name;
   std::optional<std::chrono::nanoseconds> interval;  ///< nothing: not watched
   double cpu_goal = 0;                               ///< % of a core
+  std::chrono::nanoseconds wakes_each = {};          ///< the consumer: for a sweep or a drain
 
   std::unique_ptr<lab::Cgroup> cgroup = {};
   std::unique_ptr<tcpinfo::SockopsSource> source = {};
@@ -195,8 +204,8 @@ std::vector<Side> make_sides() {
   std::vector<Side> sides;
   sides.push_back({.name = "nothing attached", .interval = {}});
   sides.push_back({.name = "nothing attached, again", .interval = {}});
-  sides.push_back({.name = "polling at 10 ms", .interval = 10ms, .cpu_goal = 0.3});
-  sides.push_back({.name = "polling at every RTT", .interval = 0ns, .cpu_goal = 1});
+  sides.push_back({.name = "polling at 10 ms", .interval = 10ms, .cpu_goal = 0.3, .wakes_each = 10ms});
+  sides.push_back({.name = "polling at every RTT", .interval = 0ns, .cpu_goal = 1, .wakes_each = 50ms});
   for (auto& side : sides) {
     side.cgroup = std::make_unique<lab::Cgroup>("bench-bulk");
     if (!side.interval) continue;
@@ -258,10 +267,15 @@ void measure_slices(const Options& options, const lab::Netns& netns, Transfer& t
     for (auto& value : seconds) value = static_cast<double>(bytes) * 8 / 1e9 / value;
     return spread(seconds);
   };
+  const auto seconds_a_gigabyte = [&](std::vector<double> seconds) {
+    for (auto& value : seconds) value *= 1e9 / static_cast<double>(bytes);
+    return spread(seconds);
+  };
+  std::vector<Result> of_both_ends;
   for (const auto& side : sides) {
     if (&side == &nothing) continue;
     Result result;
-    result.what = "bulk transfer, " + side.name;
+    result.what = "throughput, " + side.name;
     result.unit = "Gbit/s";
     result.ours = gbit(side.seconds);
     result.floor_name = nothing.name;
@@ -269,20 +283,44 @@ void measure_slices(const Options& options, const lab::Netns& netns, Transfer& t
     // The same bytes: throughput is the inverse of time.
     result.ratio = ratio(nothing.seconds, side.seconds);
     result.sense = Sense::kAtLeast;
-    result.note = fmt::format(
-        "Slices of {:.0f} ms, of which each moves the same bytes, in random order; both ends in the cgroup; sender and "
-        "receiver on a CPU each, the consumer where it likes. CPU time of sender and receiver: {:.4f} times the "
-        "floor's.",
-        kSliceSeconds * 1e3, ratio(side.cpu, nothing.cpu).median);
+    result.note =
+        side.source
+            ? fmt::format(
+                  "Slices of {:.0f} ms, each of the same bytes, in random order, Reno; both ends in the cgroup, on "
+                  "a CPU each, the consumer where it likes. The whole interval has to meet the goal. {}.",
+                  kSliceSeconds * 1e3, describe(losses_of(*side.source)))
+            : "Nothing against nothing: what this machine lets one see.";
     if (side.source) {
       result.goal = 0.995;
       result.whole_interval = true;
-      result.note += fmt::format(" {}.", describe(losses_of(*side.source)));
-    } else {
-      result.note += " Nothing against nothing: what this machine lets one see.";
     }
     outcome.results.push_back(std::move(result));
+
+    Result cpu;
+    cpu.what = "CPU time of both ends, " + side.name;
+    cpu.unit = "s/GB";
+    cpu.ours = seconds_a_gigabyte(side.cpu);
+    cpu.floor_name = nothing.name;
+    cpu.floor = seconds_a_gigabyte(nothing.cpu);
+    cpu.ratio = ratio(side.cpu, nothing.cpu);
+    cpu.note = "Of the same slices: what others on the machine do shows less in it. Without the consumer.";
+    of_both_ends.push_back(std::move(cpu));
   }
+  std::ranges::move(of_both_ends, std::back_inserter(outcome.results));
+}
+
+/// % of a core that a thread takes which only wakes each `period`, while the flow is used.
+double wake_beside(Transfer& transfer, const Side& side, std::uint64_t bytes, std::chrono::nanoseconds period) {
+  double cpu = 0;
+  std::jthread thread([&](const std::stop_token& stop) {
+    const double begin = thread_cpu_seconds();
+    for (auto due = steady_clock::now(); !stop.stop_requested(); due += period) std::this_thread::sleep_until(due);
+    cpu = thread_cpu_seconds() - begin;
+  });
+  const double seconds = run_watched(transfer, side, bytes).seconds;
+  thread.request_stop();
+  thread.join();
+  return 100 * cpu / seconds;
 }
 
 void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& sides, Outcome& outcome) {
@@ -293,7 +331,7 @@ void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& 
     constexpr std::uint64_t kProbe = 200 << 20;
     const double probe = run_watched(transfer, side, kProbe).seconds;
     const auto bytes = static_cast<std::uint64_t>(kProbe / probe * (options.quick ? 0.4 : 1));
-    std::vector<double> programs, consumer, all, runs;
+    std::vector<double> programs, consumer, all, runs, waker;
     // What waking, sweeping and draining take without the flow's own work on the same CPUs.
     const double cpu_before = side.consumer->cpu_seconds();
     side.resume();
@@ -310,14 +348,16 @@ void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& 
       programs.push_back(100 * (end.seconds - time.seconds) / seconds);
       consumer.push_back(100 * (side.consumer->cpu_seconds() - cpu) / seconds);
       all.push_back(programs.back() + consumer.back());
+      waker.push_back(wake_beside(transfer, sides.front(), bytes, side.wakes_each));
       runs.push_back(static_cast<double>(end.runs - time.runs) / seconds);
     }
     const auto now = losses_of(*side.source);
     Result result;
-    result.what = "bulk transfer, CPU, " + side.name;
-    result.unit = "%";
+    result.what = "CPU of tcpinfo, " + side.name;
+    result.unit = "% of a core";
     result.ours = spread(all);
-    result.floor_name = "of a core";
+    result.floor_name = "a thread that only wakes as often";
+    result.floor = spread(waker);
     result.goal = side.cpu_goal;
     result.whole_interval = true;
     result.note = fmt::format(
@@ -438,7 +478,8 @@ void measure_iperf3(const Options& options, const lab::Netns& netns, std::vector
     result.ratio = ratio(pair.gbit, measured.front().gbit);
     result.sense = Sense::kAtLeast;
     result.note =
-        "Runs of 1 s in random order, client and server in the cgroup: the interval shows how far iperf3 itself "
+        "Runs of 1 s in random order, client and server in the cgroup, the host's congestion control: the interval "
+        "shows how far iperf3 itself "
         "can tell.";
     outcome.results.push_back(std::move(result));
   }

@@ -305,16 +305,14 @@ Outcome connections(const Options& options) {
   for (const auto& variant : variants) {
     if (variant.attached == kNothing) continue;
     Result result;
-    result.what = "short connections: " + variant.name;
+    result.what = variant.name;
     result.unit = "us";
     result.ours = in_us(variant.cpu);
     result.floor_name = "nothing attached";
     result.floor = in_us(nothing.cpu);
     result.ratio = ratio(variant.cpu, nothing.cpu);
     result.goal = variant.goal;
-    result.note = fmt::format(
-        "CPU time of the thread that is client and server; what passes on the clock is {:.3f} times the floor's.",
-        ratio(variant.elapsed, nothing.elapsed).median);
+    result.note = fmt::format("On the clock {:.3f} times the floor.", ratio(variant.elapsed, nothing.elapsed).median);
     if (variant.source) {
       const auto [emitted, lost] = losses_of(*variant.source);
       result.note += fmt::format(
