@@ -15,10 +15,12 @@
 #include <ctime>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -257,6 +259,56 @@ std::unique_ptr<lab::Cgroup> cgroup_below(const fs::path& parent) {
   return std::make_unique<lab::Cgroup>("bench-connections", parent);
 }
 
+/// Connections on several CPUs at once, each made by a thread that is pinned there.
+Curve grow_cpus(const Options& options, const lab::Netns& netns) {
+  Curve curve{.name = "CPUs",
+              .x = "CPUs that make connections at once",
+              .y = "us a connection in close mode more than unwatched",
+              .points = {}};
+  const int cpus = static_cast<int>(std::thread::hardware_concurrency());
+  for (int count = 1; count <= cpus; count *= 2) {
+    std::array<Variant, 2> variants{Variant{.name = "nothing", .attached = Variant::Attached::kNothing},
+                                    Variant{.name = "close mode"}};
+    std::array<std::vector<lab::Fd>, 2> listeners;
+    std::vector<Connections> makers;
+    for (int i = 0; i < count; ++i) makers.emplace_back(netns);
+    constexpr std::uint16_t kPort = 7000;
+    const auto port_of = [&](std::size_t variant, int cpu) {
+      return static_cast<std::uint16_t>(kPort + static_cast<int>(variant) * cpus + cpu);
+    };
+    for (std::size_t v = 0; v < variants.size(); ++v) {
+      variants[v].cgroup = cgroup_below({});
+      attach(variants[v]);
+      const lab::InCgroup inside(*variants[v].cgroup);
+      for (int i = 0; i < count; ++i) listeners[v].push_back(makers.front().listen(port_of(v, i)));
+    }
+    std::vector<double> more;
+    const auto end = steady_clock::now() + (options.quick ? 500ms : 4s);
+    for (int round = 0; round < kLeastRounds || steady_clock::now() < end; ++round) {
+      if (round % 10 == 0) options.progress(fmt::format("{} CPUs, round {}", count, round));
+      std::array<double, 2> cpu{};
+      for (const std::size_t v : round % 2 == 0 ? std::array<std::size_t, 2>{0, 1} : std::array<std::size_t, 2>{1, 0}) {
+        const lab::InCgroup inside(*variants[v].cgroup);
+        variants[v].resume();
+        std::vector<std::future<double>> slices;
+        for (int i = 0; i < count; ++i)
+          slices.push_back(std::async(std::launch::async, [&, v, i] {
+            const Pinned pinned(i);
+            auto& maker = makers[static_cast<std::size_t>(i)];
+            const int listener = listeners[v][static_cast<std::size_t>(i)].get();
+            maker.run(kWarmUp, listener, port_of(v, i));
+            return maker.run(kConnectionsASlice, listener, port_of(v, i)).cpu;
+          }));
+        for (auto& slice : slices) cpu[v] += slice.get() / count;
+        variants[v].pause();
+      }
+      if (round > 0) more.push_back((cpu[1] - cpu[0]) * 1e6);
+    }
+    curve.points.emplace_back(count, spread(more));
+  }
+  return curve;
+}
+
 void grow(const Options& options, Connections& connections, Outcome& outcome) {
   outcome.curves.push_back(grow(options, connections, "nested cgroups", "cgroups from the watched one down", {1, 4, 16},
                                 [](Variant& variant, int depth) {
@@ -325,6 +377,7 @@ Outcome connections(const Options& options) {
   if (options.growth) {
     variants.clear();
     grow(options, connections, outcome);
+    outcome.curves.push_back(grow_cpus(options, netns));
   }
   return outcome;
 }
