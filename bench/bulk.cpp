@@ -238,7 +238,7 @@ Slice run_watched(Transfer& transfer, const Side& side, std::uint64_t bytes) {
 
 void measure_slices(const Options& options, const lab::Netns& netns, Transfer& transfer, std::vector<Side>& sides,
                     Outcome& outcome) {
-  const auto end = steady_clock::now() + (options.quick ? 12s : 115s);
+  const auto end = steady_clock::now() + (options.quick ? 10s : 100s);
   std::mt19937 random(1);
   std::vector<Side*> order;
   for (auto& side : sides) order.push_back(&side);
@@ -324,13 +324,13 @@ double wake_beside(Transfer& transfer, const Side& side, std::uint64_t bytes, st
 }
 
 void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& sides, Outcome& outcome) {
-  const int slices = options.quick ? 5 : 15;
+  const int slices = options.quick ? 6 : 12;
   const ProgramStatistics statistics;
   for (auto& side : sides) {
     if (!side.source) continue;
     constexpr std::uint64_t kProbe = 200 << 20;
     const double probe = run_watched(transfer, side, kProbe).seconds;
-    const auto bytes = static_cast<std::uint64_t>(kProbe / probe * (options.quick ? 0.4 : 1));
+    const auto bytes = static_cast<std::uint64_t>(kProbe / probe * (options.quick ? 0.3 : 0.7));
     std::vector<double> programs, consumer, all, runs, waker;
     // What waking, sweeping and draining take without the flow's own work on the same CPUs.
     const double cpu_before = side.consumer->cpu_seconds();

@@ -29,7 +29,7 @@ Consumer::~Consumer() {
   pause();
   {
     const std::lock_guard lock(mutex_);
-    wanted_ = Wanted::kEnd;
+    end_ = true;
   }
   changed_.notify_all();
   thread_.join();
@@ -38,7 +38,6 @@ Consumer::~Consumer() {
 void Consumer::resume() {
   {
     const std::lock_guard lock(mutex_);
-    wanted_ = Wanted::kRun;
     rests_ = false;
   }
   changed_.notify_all();
@@ -47,7 +46,7 @@ void Consumer::resume() {
 void Consumer::pause() {
   std::unique_lock lock(mutex_);
   if (rests_) return;
-  wanted_ = Wanted::kRest;
+  // Seen also by a thread that has not begun to run yet.
   eventfd_write(wake_.get(), 1);
   changed_.wait(lock, [this] { return rests_; });
 }
@@ -66,12 +65,11 @@ void Consumer::serve() noexcept {
   for (;;) {
     rests_ = true;
     changed_.notify_all();
-    changed_.wait(lock, [this] { return wanted_ != Wanted::kRest; });
-    if (wanted_ == Wanted::kEnd) return;
+    changed_.wait(lock, [this] { return end_ || !rests_; });
+    if (end_) return;
     lock.unlock();
     run();
     lock.lock();
-    // wanted_ was changed before the eventfd was written.
   }
 }
 
@@ -90,7 +88,6 @@ void Consumer::run() noexcept {
       timeout.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
     }
     ppoll(waited.data(), waited.size(), deadline ? &timeout : nullptr, nullptr);
-    ++wakeups_;
     if (eventfd_t count = 0; waited[0].revents != 0) stop = eventfd_read(wake_.get(), &count) == 0;
     source_.tick(Clock::now());
     source_.drain(read_record);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -27,7 +26,6 @@ class Consumer {
 
   /// Of its thread, so far: what tick() runs in the kernel is in it.
   double cpu_seconds() const noexcept;
-  std::uint64_t wakeups() const noexcept { return wakeups_; }  ///< while it rests
 
  private:
   void serve() noexcept;
@@ -37,9 +35,8 @@ class Consumer {
   lab::Fd wake_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  enum class Wanted { kRest, kRun, kEnd } wanted_ = Wanted::kRest;
   bool rests_ = false;
-  std::uint64_t wakeups_ = 0;
+  bool end_ = false;
   std::thread thread_;
 };
 

@@ -279,13 +279,14 @@ std::string to_table(const Report& report) {
   std::array<int, 2> goals{};
   for (const auto& entry : report.entries) {
     text += std::string(kWidth, '-') + '\n';
-    const bool busy = entry.load.busy();
+    const bool measured = entry.kind == Entry::Kind::kMeasured;
+    const bool busy = measured && entry.load.busy();
     any_busy |= busy;
-    append_wrapped(text, "", "  ",
-                   fmt::format("{}: {} ({:.0f} s, {}{})", entry.name, entry.description, entry.seconds,
-                               describe(entry.load), busy ? ": busy" : ""));
-    if (entry.kind != Entry::Kind::kMeasured)
-      append_wrapped(text, "  ", "  ", fmt::format("{}: {}", name(entry.kind), entry.reason));
+    const auto how = measured
+                         ? fmt::format(" ({:.0f} s, {}{})", entry.seconds, describe(entry.load), busy ? ": busy" : "")
+                         : std::string();
+    append_wrapped(text, "", "  ", fmt::format("{}: {}{}", entry.name, entry.description, how));
+    if (!measured) append_wrapped(text, "  ", "  ", fmt::format("{}: {}", name(entry.kind), entry.reason));
     for (const auto& result : entry.outcome.results) {
       std::string mark;
       if (!result.note.empty()) {
