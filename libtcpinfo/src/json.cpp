@@ -24,6 +24,7 @@
 
 #include <tcpinfo/error.hpp>
 
+#include "line_writer.hpp"
 #include "value.hpp"
 
 namespace tcpinfo {
@@ -72,49 +73,51 @@ std::size_t first_invalid_utf8(std::string_view text) noexcept {
   return at;
 }
 
-void append_quoted(std::string& out, std::string_view text) {
-  out += '"';
-  while (!text.empty()) {
-    const auto length = utf8_length(text);
-    const char c = text.front();
-    if (length == 0)
-      out += '?';  // a line has to be valid UTF-8, and one byte for one keeps a name within its 16
-    else if (c == '"' || c == '\\')
-      (out += '\\') += c;
-    else if (static_cast<unsigned char>(c) < 0x20)
-      fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned>(c));
-    else
-      out += text.substr(0, length);
-    text.remove_prefix(length == 0 ? 1 : length);
-  }
-  out += '"';
-}
+struct JsonStyle {
+  static constexpr std::string_view kAbsent = "null", kQuote = "\"", kEnd = "}";
+  // Each byte of a name may take the six of an escape.
+  static constexpr std::size_t kLongestText = 6 * sizeof(tcpinfo_name) + 2;
+  static constexpr auto kPlain = [] {
+    detail::PlainBytes plain{};
+    for (unsigned c = 0x20; c < 0x80; ++c) plain[c] = c != '"' && c != '\\';
+    return plain;
+  }();
+#define X(id, ...) static_assert(sizeof(",\"" #id "\":") - 1 <= detail::kLongestPrefix);
+  TCPINFO_FIELDS(X)
+#undef X
 
-void append_json(std::string& out, const tcpinfo_record& record, const FieldInfo& row) {
-  switch (row.format) {
-    case Format::text:
-      append_quoted(out, text(detail::load_name(record, row)));
-      return;
-    case Format::address:
-      out += '"';
-      detail::append_address(out, detail::load_address(record, row));
-      out += '"';
-      return;
-    case Format::number:
-      detail::append_decimal(out, detail::load(record, row));
-      return;
-    default:
-      break;
+  static std::string prefix(const FieldInfo& row, bool first) {
+    return fmt::format("{}\"{}\":", first ? '{' : ',', row.name);
   }
-  const auto code = detail::load(record, row);
-  const auto name = detail::code_name(row.format, code);
-  if (name.empty())
-    detail::append_decimal(out, code);
-  else if (row.format == Format::boolean)
-    out += name;
-  else
-    ((out += '"') += name) += '"';
-}
+
+  static char* write_text(char* out, const tcpinfo_name& name) noexcept {
+    *out++ = '"';
+    char* end = detail::write_plain(out, name, kPlain);
+    if (!end) end = write_escaped(out, text(name));
+    *end++ = '"';
+    return end;
+  }
+
+ private:
+  static char* write_escaped(char* out, std::string_view text) noexcept {
+    while (!text.empty()) {
+      const auto length = utf8_length(text);
+      const char c = text.front();
+      if (length == 0) {
+        *out++ = '?';  // a line has to be valid UTF-8, and one byte for one keeps a name within its 16
+      } else if (c == '"' || c == '\\') {
+        *out++ = '\\';
+        *out++ = c;
+      } else if (static_cast<unsigned char>(c) < 0x20) {
+        out = fmt::format_to(out, "\\u{:04x}", static_cast<unsigned>(c));
+      } else {
+        out += text.copy(out, length);
+      }
+      text.remove_prefix(length == 0 ? 1 : length);
+    }
+    return out;
+  }
+};
 
 /// Common to what we read: one object, of which the keys at the top count. A handler's functions return false to stop
 /// the parser, and say why in problem().
@@ -363,53 +366,26 @@ class LineReader {
 }  // namespace
 
 struct JsonWriter::Impl {
-  struct Column {
-    const FieldInfo* row;
-    std::string absent;      // the key and null: most fields of most records are one append
-    std::size_t key_length;  // of `absent`, up to its colon
-  };
-  std::vector<Column> columns;
-  std::string line;
+  detail::LineWriter<JsonStyle> line;
 };
 
-JsonWriter::JsonWriter(std::vector<Field> fields) : impl_(std::make_unique<Impl>()) {
-  const auto add = [this](const FieldInfo& row) {
-    auto key = fmt::format("{}\"{}\":", impl_->columns.empty() ? "" : ",", row.name);
-    const auto length = key.size();
-    impl_->columns.push_back({&row, std::move(key) + "null", length});
-  };
-  for (const auto field : fields) add(info(field));
-  if (fields.empty())
-    for (const auto& row : tcpinfo::fields()) add(row);
-}
-
+JsonWriter::JsonWriter(std::vector<Field> fields) : impl_(new Impl{detail::LineWriter<JsonStyle>(std::move(fields))}) {}
 JsonWriter::~JsonWriter() = default;
 JsonWriter::JsonWriter(JsonWriter&&) noexcept = default;
 JsonWriter& JsonWriter::operator=(JsonWriter&&) noexcept = default;
 
 std::string JsonWriter::schema() const {
   auto text = fmt::format("{{{}:\"{}\",\"version\":{},\"fields\":[", kSchemaKey, kSchemaName, TCPINFO_RECORD_VERSION);
-  for (const auto& column : impl_->columns) {
-    const auto& row = *column.row;
+  std::string_view separator;
+  for (const auto field : impl_->line.fields()) {
+    const auto& row = info(field);
     fmt::format_to(std::back_inserter(text), "{}{{\"name\":\"{}\",\"type\":\"{}\",\"unit\":\"{}\",\"kind\":\"{}\"}}",
-                   &column == impl_->columns.data() ? "" : ",", row.name, row.type, name(row.unit), name(row.kind));
+                   std::exchange(separator, ","), row.name, row.type, name(row.unit), name(row.kind));
   }
   return text + "]}";
 }
 
-std::string_view JsonWriter::line(const Record& record) {
-  auto& line = impl_->line;
-  line.assign(1, '{');
-  for (const auto& column : impl_->columns) {
-    if (!record.has(column.row->field)) {
-      line += column.absent;
-      continue;
-    }
-    line.append(column.absent, 0, column.key_length);
-    append_json(line, record.raw(), *column.row);
-  }
-  return line += '}';
-}
+std::string_view JsonWriter::line(const Record& record) { return impl_->line.write(record); }
 
 tcpinfo_record parse_json(std::string_view line) {
   tcpinfo_record record;

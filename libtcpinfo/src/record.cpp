@@ -6,6 +6,8 @@
 #include <array>
 #include <cstring>
 
+#include "value.hpp"
+
 namespace tcpinfo {
 namespace {
 
@@ -84,10 +86,8 @@ std::string_view state_name(std::uint8_t state) noexcept { return look_up(kState
 std::string_view ca_state_name(std::uint8_t ca_state) noexcept { return look_up(kCaStates, ca_state); }
 
 std::string to_string(const tcpinfo_address& address) {
-  char text[INET6_ADDRSTRLEN];
-  const bool ipv4 = tcpinfo_address_is_ipv4(&address);
-  if (!inet_ntop(ipv4 ? AF_INET : AF_INET6, address.bytes + (ipv4 ? 12 : 0), text, sizeof(text))) return {};
-  return text;
+  char text[detail::kLongestAddress];
+  return {text, detail::write_address(text, address)};
 }
 
 std::optional<tcpinfo_address> parse_address(std::string_view text) noexcept {

@@ -54,15 +54,30 @@ TEST(CsvLine, HasNothingForAnAbsentFieldAndZeroForZero) {
 TEST(CsvLine, QuotesWhereItMust) {
   CsvWriter writer({Field::ulp, Field::rtt});
   const std::pair<std::string_view, std::string_view> cases[] = {
-      {"tls", "tls,"},       {"a,b", "\"a,b\","},   {"say \"x\"", "\"say \"\"x\"\"\","},
-      {"a\nb", "\"a\nb\","}, {"a\rb", "\"a\rb\","}, {"", "\"\","},
-      {"=1+1", "=1+1,"},     {" a ", " a ,"},       {"\"", "\"\"\"\","},
+      {"tls", "tls,"},
+      {"a,b", "\"a,b\","},
+      {"say \"x\"", "\"say \"\"x\"\"\","},
+      {"a\nb", "\"a\nb\","},
+      {"a\rb", "\"a\rb\","},
+      {"", "\"\","},
+      {"=1+1", "=1+1,"},
+      {" a ", " a ,"},
+      {"\"", "\"\"\"\","},
+      {"0123456789abcdef", "0123456789abcdef,"},
   };
   for (const auto& [text, line] : cases) {
     auto record = make_record();
     records::set_name(record, Field::ulp, text);
     EXPECT_EQ(writer.line(Record(record)), line);
   }
+}
+
+TEST(CsvLine, OfTheLongestNames) {
+  auto record = make_record();
+  records::set_name(record, Field::ulp, std::string(16, '"'));
+  std::string line;
+  for (int i = 0; i < 50; ++i) line += (i ? ",\"" : "\"") + std::string(32, '"') + '"';
+  EXPECT_EQ(CsvWriter(std::vector<Field>(50, Field::ulp)).line(Record(record)), line);
 }
 
 TEST(CsvLine, IsReadBackCellByCell) {

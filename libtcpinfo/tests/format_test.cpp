@@ -52,14 +52,30 @@ TEST(Value, OfACodeWithoutANameIsTheCode) {
   }
 }
 
-TEST(Value, OfEveryAddressIsWhatToStringGives) {
-  records::Random random(7);
-  for (int i = 0; i < 5000; ++i) {
+TEST(Value, OfEveryAddressIsWhatTheCLibraryGives) {
+  const auto check = [](const tcpinfo_address& address) {
     auto record = make_record();
-    const auto address = records::random_address(random);
     records::set_address(record, Field::local_address, address);
-    ASSERT_EQ(value(record, Field::local_address), to_string(address));
+    ASSERT_EQ(value(record, Field::local_address), records::ntop(address));
+    ASSERT_EQ(to_string(address), records::ntop(address));
+  };
+  records::Random random(7);
+  for (int i = 0; i < 5000; ++i) check(records::random_address(random));
+  // Zeros in every set of groups, with hexadecimal numbers of every length.
+  for (unsigned zeros = 0; zeros < 256; ++zeros) {
+    for (const unsigned group : {0x1u, 0xau, 0x10u, 0xffu, 0x100u, 0xabcu, 0x1000u, 0xffffu}) {
+      tcpinfo_address address{};
+      for (std::size_t i = 0; i < 8; ++i) {
+        if (zeros >> i & 1) continue;
+        address.bytes[2 * i] = static_cast<std::uint8_t>(group >> 8);
+        address.bytes[2 * i + 1] = static_cast<std::uint8_t>(group & 0xff);
+      }
+      check(address);
+    }
   }
+  for (const auto* text :
+       {"::", "::1", "::2", "::1.2.3.4", "::ffff:0.0.0.0", "::ffff:255.255.255.255", "1::", "fe80::1"})
+    check(records::address(text));
 }
 
 TEST(Summary, OfASample) {

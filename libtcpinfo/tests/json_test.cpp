@@ -2,10 +2,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <string>
+#include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -119,6 +123,110 @@ TEST(JsonLine, IsReusedWithoutTraceOfTheLastOne) {
   EXPECT_EQ(writer.line(Record(make_record())), R"({"rtt":null,"ulp":null})");
   JsonWriter moved(std::move(writer));
   EXPECT_EQ(moved.line(Record(record)), R"({"rtt":1,"ulp":"tls"})");
+}
+
+/// A line formatted member by member, with nothing of the library but the table; for names of ASCII.
+std::string plain_line(const tcpinfo_record& record, std::span<const Field> fields) {
+  std::string line;
+  for (const auto field : fields) {
+    const auto& row = info(field);
+    line += fmt::format("{}\"{}\":", line.empty() ? "{" : ",", row.name);
+    const auto* member = reinterpret_cast<const char*>(&record) + row.offset;
+    if (!Record(record).has(field)) {
+      line += "null";
+    } else if (row.format == Format::address) {
+      tcpinfo_address address;
+      std::memcpy(&address, member, sizeof(address));
+      line += '"' + records::ntop(address) + '"';
+    } else if (row.format == Format::text) {
+      line += '"';
+      for (const char c : std::string_view(member, strnlen(member, row.size))) {
+        if (c == '"' || c == '\\')
+          line += {'\\', c};
+        else
+          line += c < 0x20 ? fmt::format("\\u{:04x}", +c) : std::string(1, c);
+      }
+      line += '"';
+    } else {
+      std::uint64_t number = 0;
+      std::memcpy(&number, member, row.size);
+      const auto code = static_cast<std::uint8_t>(number);
+      const auto name = row.format == Format::event      ? tcpinfo::name(static_cast<Event>(code))
+                        : row.format == Format::source   ? tcpinfo::name(static_cast<SourceId>(code))
+                        : row.format == Format::state    ? state_name(code)
+                        : row.format == Format::ca_state ? ca_state_name(code)
+                        : row.format != Format::family   ? ""
+                        : code == 2                      ? "ipv4"
+                        : code == 10                     ? "ipv6"
+                                                         : "";
+      if (row.format == Format::boolean && number < 2)
+        line += number ? "true" : "false";
+      else
+        line += name.empty() ? std::to_string(number) : fmt::format("\"{}\"", name);
+    }
+  }
+  return line + "}";
+}
+
+TEST(JsonLine, IsWhatPlainFormattingGives) {
+  records::Random random(11);
+  std::vector<Field> all;
+  for (const auto& row : fields()) all.push_back(row.field);
+  JsonWriter writer;
+  for (unsigned i = 0; i < 3000; ++i) {
+    const auto record = records::random_record(random, i % 101);
+    ASSERT_EQ(writer.line(Record(record)), plain_line(record, all));
+    // Any of them in any order, also twice.
+    std::vector<Field> some(1 + random() % 20);
+    for (auto& field : some) field = all[random() % all.size()];
+    ASSERT_EQ(line_of(record, some), plain_line(record, some));
+  }
+}
+
+TEST(JsonLine, NumbersOfEveryLength) {
+  std::vector<std::uint64_t> numbers = {0, UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX};
+  for (std::uint64_t power = 10;; power *= 10) {
+    for (const auto number : {power - 1, power, power + 1, 2 * power - 1, power / 10 * 9, power / 9})
+      numbers.push_back(number);
+    if (power > UINT64_MAX / 10) break;
+  }
+  const std::vector<Field> sizes = {Field::tos, Field::local_port, Field::rtt, Field::bytes_acked};
+  for (const auto number : numbers) {
+    auto record = make_record();
+    for (const auto field : sizes) set_number(record, field, number);
+    ASSERT_EQ(line_of(record, sizes), plain_line(record, sizes));
+    ASSERT_THAT(line_of(record, sizes), HasSubstr(fmt::format("\"bytes_acked\":{}}}", number)));
+  }
+}
+
+TEST(JsonLine, EveryCode) {
+  const std::vector<Field> codes = {Field::event,    Field::source, Field::family,  Field::state,
+                                    Field::ca_state, Field::swept,  Field::is_mptcp};
+  for (unsigned code = 0; code <= UINT8_MAX; ++code) {
+    auto record = make_record();
+    for (const auto field : codes) set_number(record, field, code);
+    ASSERT_EQ(line_of(record, codes), plain_line(record, codes));
+  }
+}
+
+TEST(JsonLine, OfTheLongestValues) {
+  auto record = make_record();
+  for (const auto& row : fields()) {
+    set_number(record, row.field, UINT64_MAX);
+    if (row.format == Format::address)
+      records::set_address(record, row.field, records::address("2001:1db8:1111:2222:3333:4444:5555:6666"));
+    if (row.format == Format::text) records::set_name(record, row.field, std::string(16, '\x1f'));
+  }
+  std::vector<Field> names(50, Field::ulp), all;
+  for (const auto& row : fields()) all.push_back(row.field);
+  EXPECT_EQ(line_of(record), plain_line(record, all));
+  EXPECT_EQ(line_of(record, names), plain_line(record, names));
+}
+
+TEST(JsonSchema, OfAFieldGivenTwice) {
+  const auto schema = JsonWriter({Field::rtt, Field::rtt}).schema();
+  EXPECT_THAT(schema, HasSubstr(R"("kind":"gauge"},{"name":"rtt")"));
+  EXPECT_TRUE(is_schema(schema));
 }
 
 TEST(JsonSchema, DescribesTheFields) {

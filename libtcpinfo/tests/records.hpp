@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <cstring>
 #include <ostream>
 #include <random>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include <gtest/gtest.h>
@@ -26,6 +29,13 @@ inline tcpinfo_address address(std::string_view text) {
   const auto address = tcpinfo::parse_address(text);
   EXPECT_TRUE(address.has_value()) << text;
   return address.value_or(tcpinfo_address{});
+}
+
+/// What the C library shows for an address.
+inline std::string ntop(const tcpinfo_address& address) {
+  char text[INET6_ADDRSTRLEN];
+  const bool ipv4 = tcpinfo_address_is_ipv4(&address);
+  return inet_ntop(ipv4 ? AF_INET : AF_INET6, address.bytes + (ipv4 ? 12 : 0), text, sizeof(text));
 }
 
 inline tcpinfo_name name(std::string_view text) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,14 +16,17 @@ class TCPINFO_EXPORT CsvWriter {
  public:
   /// All fields, or those given, in that order.
   explicit CsvWriter(std::vector<Field> fields = {});
+  ~CsvWriter();
+  CsvWriter(CsvWriter&&) noexcept;
+  CsvWriter& operator=(CsvWriter&&) noexcept;
 
   std::string header() const;
   /// Valid until the next call.
   std::string_view line(const Record& record);
 
  private:
-  std::vector<Field> fields_;
-  std::string line_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace tcpinfo
