@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -822,6 +823,28 @@ TEST_F(Sockops, TheWatermarkWakesBeforeTheDeadline) {
     connect(2);
     EXPECT_EQ(source.drain([](const Record&) {}, 1).records, 1u);
     EXPECT_LE(*source.next_deadline(), std::chrono::steady_clock::now());
+  });
+}
+
+TEST_F(Sockops, UserSpaceKeepsNothingOfAConnection) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options());
+    auto listener = lab::listen(Ip::kV4);
+    std::size_t records = 0;
+    const auto watch = [&](int connections) {
+      for (int i = 0; i < connections; ++i) {
+        auto pair = lab::connected(listener, Ip::kV4);
+        pair.client.abort();
+        ASSERT_FALSE(source.tick(std::chrono::steady_clock::now()));
+        source.drain([&records](const Record&) { ++records; });
+      }
+    };
+    watch(10);
+    const auto before = mallinfo2();
+    watch(500);
+    const auto after = mallinfo2();
+    EXPECT_LE(after.uordblks + after.hblkhd, before.uordblks + before.hblkhd);
+    EXPECT_GE(records, 2u * 510 * 2) << "open and close of both ends";
   });
 }
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// What is written keeps nothing of the connections that it is about.
+#include "record_writer.hpp"
+
+#include <malloc.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "records.hpp"
+
+namespace {
+std::size_t live_bytes = 0;
+}  // namespace
+
+// Not inlined: GCC would take free() for a mismatch of operator new.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  void* const memory = std::malloc(size);
+  if (!memory) throw std::bad_alloc();
+  live_bytes += malloc_usable_size(memory);
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  if (memory) live_bytes -= malloc_usable_size(memory);
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { ::operator delete(memory); }
+
+namespace cli {
+namespace {
+
+using tcpinfo::Field;
+
+constexpr std::size_t kTurn = 256;  // as many records as a monitor drains before the output is flushed
+constexpr std::size_t kTurnsOfWarmUp = 4, kTurns = 100;
+
+TEST(LiveBytes, AreCountedHere) {
+  const auto before = live_bytes;
+  auto* const memory = ::operator new(1000);
+  EXPECT_GE(live_bytes, before + 1000);
+  ::operator delete(memory);
+  EXPECT_EQ(live_bytes, before);
+}
+
+class RecordWriterMemory : public ::testing::TestWithParam<Format> {};
+INSTANTIATE_TEST_SUITE_P(All, RecordWriterMemory, testing::Values(Format::kTable, Format::kJsonLines, Format::kCsv),
+                         [](const auto& format) {
+                           return format.param == Format::kTable       ? "table"
+                                  : format.param == Format::kJsonLines ? "jsonl"
+                                                                       : "csv";
+                         });
+
+TEST_P(RecordWriterMemory, DoesNotGrowWithConnections) {
+  records::Random random(1);
+  std::vector<tcpinfo_record> records;
+  for (std::size_t i = 0; i < kTurn; ++i) records.push_back(records::random_record(random, i % 2 ? 50 : 100));
+  auto output = Output::create("/dev/null");
+  RecordWriter writer(GetParam(), {}, TableKind::kLive, output);
+  std::uint64_t connection = 1'000'000'000;  // of one length, as text
+  std::size_t longest_turn = 0;
+  const auto turn = [&] {
+    for (auto& record : records) {
+      record.cookie = ++connection;
+      tcpinfo::set_present(record, Field::cookie);
+      writer.append(tcpinfo::Record(record));
+    }
+    longest_turn = std::max(longest_turn, output.buffer().size());
+    writer.flush();
+  };
+  for (std::size_t i = 0; i < kTurnsOfWarmUp; ++i) turn();
+  const auto before = live_bytes;
+  for (std::size_t i = 0; i < kTurns; ++i) turn();
+  EXPECT_EQ(live_bytes, before) << "after " << kTurns * kTurn << " further connections";
+  EXPECT_GT(longest_turn, kTurn * 40);
+  EXPECT_LE(output.buffer().capacity(), 2 * longest_turn);
+}
+
+}  // namespace
+}  // namespace cli
