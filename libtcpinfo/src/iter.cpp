@@ -198,6 +198,8 @@ Capabilities IterSource::capabilities() const {
 
 Statistics IterSource::statistics() const noexcept { return impl_->totals; }
 
+Cost IterSource::cost() const { return impl_->skeleton ? bpf::cost_of(impl_->skeleton->obj) : Cost{}; }
+
 void IterSource::stop() noexcept { impl_->stopped = true; }
 
 void IterSource::close() noexcept {

@@ -372,6 +372,8 @@ Statistics SockopsSource::statistics() const noexcept {
   return result;
 }
 
+Cost SockopsSource::cost() const { return impl_->skeleton ? bpf::cost_of(impl_->skeleton->obj) : Cost{}; }
+
 void SockopsSource::stop() noexcept {
   impl_->attach_link.reset();
   impl_->sweep_link.reset();

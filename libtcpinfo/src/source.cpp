@@ -8,6 +8,8 @@ namespace tcpinfo {
 Source::Source() = default;
 Source::~Source() = default;
 
+Cost Source::cost() const { return {}; }
+
 std::uint64_t boot_time_ns() noexcept {
   timespec now{};
   clock_gettime(CLOCK_BOOTTIME, &now);

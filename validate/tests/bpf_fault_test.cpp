@@ -7,8 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <tcpinfo/tcpinfo.hpp>
@@ -88,6 +90,38 @@ TEST_P(BpfFault, AFailureAtAnyStepLeavesNothingAttached) {
     EXPECT_FALSE(count(cgroup) == before);
   }
   EXPECT_EQ(count(cgroup), before) << "an orderly end";
+}
+
+TEST(KernelStatisticsFault, SaysWhatIsMissing) {
+  int on_for_all = 0;
+  std::ifstream("/proc/sys/kernel/bpf_stats_enabled") >> on_for_all;
+  if (on_for_all) GTEST_SKIP() << "needs kernel.bpf_stats_enabled=0";
+  const auto descriptors = [] { return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}); };
+  const auto before = descriptors();
+  for (const auto& [error, way_out] : {std::pair(std::errc::operation_not_permitted, "needs CAP_SYS_ADMIN"),
+                                       std::pair(std::errc::invalid_argument, "needs a kernel from 5.8")}) {
+    static int failing_with;
+    failing_with = static_cast<int>(error);
+    tcpinfo::sys::fault_hook = [](std::string_view step) noexcept {
+      return step == "enable statistics" ? failing_with : 0;
+    };
+    try {
+      const tcpinfo::KernelStatistics statistics;
+      ADD_FAILURE() << "no error";
+    } catch (const tcpinfo::Error& thrown) {
+      EXPECT_EQ(thrown.code(), error);
+      EXPECT_THAT(thrown.what(), testing::HasSubstr(way_out));
+    }
+  }
+  tcpinfo::sys::fault_hook = nullptr;
+  {
+    tcpinfo::KernelStatistics first, second;
+    EXPECT_EQ(descriptors(), before + 2);
+    const tcpinfo::KernelStatistics moved = std::move(first);
+    second = tcpinfo::KernelStatistics();
+    EXPECT_EQ(descriptors(), before + 2);
+  }
+  EXPECT_EQ(descriptors(), before);
 }
 
 TEST(IterFault, AReadThatFailsEndsThePassAndTheNextOneIsWhole) {

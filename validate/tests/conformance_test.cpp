@@ -493,6 +493,45 @@ TEST_P(AnySource, StatesItsCapabilities) {
   EXPECT_FALSE(names.empty());
 }
 
+TEST_P(AnySource, SaysWhatItsProgramsCost) {
+  const tcpinfo::KernelStatistics statistics;
+  auto source = open();
+  const auto before = source->cost();
+  const auto listener = this->listener(Ip::kV4);
+  const auto pair = this->pair(listener, Ip::kV4);
+  samples(*source, {pair.client.cookie(), pair.server.cookie()});
+  const auto after = source->cost();
+  const bool has_programs = source->id() != tcpinfo::SourceId::kInetDiag;
+  EXPECT_EQ(!after.programs.empty(), has_programs);
+  EXPECT_EQ(!after.maps.empty(), has_programs);
+  ASSERT_EQ(after.programs.size(), before.programs.size());
+  std::uint64_t runs = 0;
+  for (std::size_t i = 0; i < after.programs.size(); ++i) {
+    const auto& now = after.programs[i];
+    SCOPED_TRACE(now.name);
+    EXPECT_TRUE(now.name.starts_with("tcpinfo_"));
+    EXPECT_GT(now.id, 0u);
+    EXPECT_EQ(now.id, before.programs[i].id);
+    EXPECT_GT(now.instructions, 0u);
+    EXPECT_GE(now.runs, before.programs[i].runs);
+    EXPECT_EQ(now.run_time_ns > before.programs[i].run_time_ns, now.runs > before.programs[i].runs);
+    EXPECT_EQ(now.in_own_process, now.name != "tcpinfo_sockops");
+    runs += now.runs - before.programs[i].runs;
+  }
+  if (has_programs) {
+    EXPECT_GE(runs, 2u) << "one a record";
+  }
+  for (const auto& map : after.maps) {
+    SCOPED_TRACE(map.name);
+    EXPECT_FALSE(map.name.empty());
+    EXPECT_GT(map.id, 0u);
+    EXPECT_GT(map.bytes, 0u);
+  }
+  source->close();
+  EXPECT_TRUE(source->cost().programs.empty());
+  EXPECT_TRUE(source->cost().maps.empty());
+}
+
 class AnySnapshot : public Place, public testing::WithParamInterface<lab::SnapshotKind> {
  protected:
   void SetUp() override {

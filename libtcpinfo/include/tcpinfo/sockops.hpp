@@ -58,6 +58,7 @@ class TCPINFO_EXPORT SockopsSource final : public Source {
   DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept override;
   Capabilities capabilities() const override;
   Statistics statistics() const noexcept override;
+  Cost cost() const override;
   void stop() noexcept override;
   void close() noexcept override;
 

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include <tcpinfo/cost.hpp>
 #include <tcpinfo/record.hpp>
 
 namespace tcpinfo {
@@ -105,6 +106,11 @@ class TCPINFO_EXPORT Source {
 
   virtual Capabilities capabilities() const = 0;
   virtual Statistics statistics() const noexcept = 0;
+
+  /// What it costs in the kernel: its programs and maps. Nothing of a source that has none, as inet_diag, which costs
+  /// the system time of whoever drives it and no more, and nothing after close(). Run counts and times grow only while
+  /// the kernel takes them, see KernelStatistics. Takes a few system calls a program and map.
+  virtual Cost cost() const;
 
   /// Makes no new records: detaches, asks for no further dump. What was made before can still be drained; once drain()
   /// gives nothing more, every record that was due is in statistics() as delivered or lost. Called again, it does nothing.

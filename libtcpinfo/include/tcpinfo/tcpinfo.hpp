@@ -3,6 +3,7 @@
 
 // Everything but the parts that need other libraries: format.hpp (fmt) and monitor.hpp (Boost.Asio).
 #include <tcpinfo/cgroup.hpp>
+#include <tcpinfo/cost.hpp>
 #include <tcpinfo/csv.hpp>
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/filter.hpp>
