@@ -131,7 +131,7 @@ void check_privileges(Checks& checks) {
   capability("CAP_BPF", CAP_BPF, "sockops and iter", true);
   capability("CAP_NET_ADMIN", CAP_NET_ADMIN, "sockops, and all that inet_diag can give", true);
   capability("CAP_PERFMON", CAP_PERFMON, "sockops and iter", true);
-  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "--netns only", false);
+  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "--netns and --cost only", false);
 
   const std::string setting = read_line("/proc/sys/kernel/unprivileged_bpf_disabled");
   if (!setting.empty())

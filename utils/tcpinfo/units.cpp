@@ -2,8 +2,8 @@
 #include "units.hpp"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
+#include <initializer_list>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -37,6 +37,13 @@ std::optional<double> parse_scaled(std::string_view text, std::span<const Suffix
 // Three significant digits; `value` is less than 1000 or of the last unit.
 std::string three_digits(double value, std::string_view unit) {
   return fmt::format("{:.{}f}{}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, unit);
+}
+
+// The unit is the first one by which it is less than 1000, or the last.
+std::string three_digits_of(double value, double step, std::initializer_list<std::string_view> units) {
+  auto unit = units.begin();
+  for (; value >= 999.5 && unit + 1 != units.end(); ++unit) value /= step;
+  return three_digits(value, *unit);
 }
 
 std::size_t edits(std::string_view a, std::string_view b) {
@@ -98,13 +105,23 @@ std::string human_time(std::uint64_t microseconds) {
   return three_digits(value / 1e6, "s");
 }
 
+std::string human_nanoseconds(double nanoseconds) {
+  return three_digits_of(nanoseconds, 1000, {"ns", "us", "ms", "s"});
+}
+
+std::string human_count(double count) {
+  if (count == 0) return "0";
+  return three_digits_of(count, 1000, {"", "k", "M", "G", "T"});
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  if (bytes < 1000) return fmt::format("{}B", bytes);
+  return three_digits_of(static_cast<double>(bytes), 1024, {"B", "KiB", "MiB", "GiB", "TiB"});
+}
+
 std::string human_rate(std::uint64_t bytes_per_second) {
-  static constexpr std::array<std::string_view, 5> kUnits = {"b/s", "Kb/s", "Mb/s", "Gb/s", "Tb/s"};
   if (bytes_per_second < 125) return fmt::format("{}b/s", bytes_per_second * 8);
-  double value = static_cast<double>(bytes_per_second) * 8;
-  std::size_t unit = 0;
-  for (; value >= 999.5 && unit + 1 < kUnits.size(); ++unit) value /= 1000;
-  return three_digits(value, kUnits[unit]);
+  return three_digits_of(static_cast<double>(bytes_per_second) * 8, 1000, {"b/s", "Kb/s", "Mb/s", "Gb/s", "Tb/s"});
 }
 
 }  // namespace cli

@@ -25,6 +25,12 @@ std::size_t choose(std::string_view option, std::string_view word, std::span<con
 
 /// Three digits and a unit, as "812us", "12.3ms".
 std::string human_time(std::uint64_t microseconds);
+/// The same of nanoseconds, as "61.2ns", "1.50us".
+std::string human_nanoseconds(double nanoseconds);
+/// Three digits and k, M, G: "12.3k".
+std::string human_count(double count);
+/// Three digits and a unit, in powers of 1024: "4.02MiB".
+std::string human_bytes(std::uint64_t bytes);
 /// Bits a second, three digits and a unit, as "941Mb/s".
 std::string human_rate(std::uint64_t bytes_per_second);
 

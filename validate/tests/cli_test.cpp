@@ -271,6 +271,115 @@ TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
   EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
 }
 
+// Records of these few connections never reach the watermark.
+TEST_F(Watch, LatencyBoundsHowLongARecordWaits) {
+  for (const auto& [latency, comes] : {std::pair("10ms", true), std::pair("1000s", false)}) {
+    SCOPED_TRACE(latency);
+    const lab::Cgroup cgroup("cli");
+    Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "close", "--latency", latency}));
+    watch.until_attached();
+    have_connection(cgroup);
+    const auto written = [&] { return lines(read(watch.out())).size(); };
+    for (const auto end = std::chrono::steady_clock::now() + (comes ? 10s : 500ms);
+         written() < 3 && std::chrono::steady_clock::now() < end;)
+      std::this_thread::sleep_for(5ms);
+    EXPECT_EQ(written(), comes ? 3u : 1u);
+    watch.signal(SIGINT);
+    EXPECT_THAT(lines(watch.outcome().out), SizeIs(3)) << "at the end all is written";
+  }
+}
+
+std::uint64_t runs(const rapidjson::Document& stats) {
+  for (const auto& program : stats["cost"]["programs"].GetArray())
+    if (program["name"] == "tcpinfo_sockops") return program["runs"].GetUint64();
+  ADD_FAILURE() << "tcpinfo_sockops is not among the programs";
+  return 0;
+}
+
+TEST_F(Watch, CostGrowsWithTraffic) {
+  const auto cpus = static_cast<std::uint64_t>(sysconf(_SC_NPROCESSORS_CONF));
+  std::vector<std::uint64_t> counts;
+  for (const int connections : {0, 2, 20}) {
+    SCOPED_TRACE(connections);
+    const lab::Cgroup cgroup("cli");
+    const TemporaryDirectory files;
+    Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "state", "--cost", "--every", "10ms",
+                                   "--stats", files / "stats"}));
+    watch.until_attached();
+    for (int i = 0; i < connections; ++i) have_connection(cgroup, 0ms);
+    std::this_thread::sleep_for(50ms);
+    watch.signal(SIGINT);
+    const auto outcome = watch.outcome();
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const auto stats = parse(read(files / "stats"));
+    const auto& cost = stats["cost"];
+    expect_balanced(stats);
+    counts.push_back(runs(stats));
+
+    EXPECT_EQ(cost["records"].GetUint64(), stats["delivered"]["total"].GetUint64());
+    EXPECT_EQ(cost["lost"].GetUint64(), stats["lost"]["ring"]["total"].GetUint64());
+    EXPECT_GE(runs(stats), stats["emitted"]["total"].GetUint64()) << "a record is made by a run";
+    const auto time = cost["time_ns"].GetUint64();
+    EXPECT_GT(time, 0u);
+    for (const auto& program : cost["programs"].GetArray()) {
+      SCOPED_TRACE(program["name"].GetString());
+      EXPECT_EQ(program["run_time_ns"].GetUint64() > 0, program["runs"].GetUint64() > 0);
+      EXPECT_LE(program["run_time_ns"].GetUint64(), time * cpus);
+      EXPECT_GT(program["instructions"].GetUint64(), 0u);
+    }
+    std::uint64_t bytes = 0, elements = 0;
+    for (const auto& map : cost["maps"].GetArray()) {
+      bytes += map["bytes"].GetUint64();
+      elements += map["element_bytes"].GetUint64() > 0;
+    }
+    EXPECT_GE(bytes, std::uint64_t{4} << 20) << "the ring alone has 4 MiB";
+    EXPECT_EQ(elements, 1u);
+    const auto& process = cost["process"];
+    EXPECT_LE(process["user_ns"].GetUint64() + process["system_ns"].GetUint64(), time * cpus);
+    EXPECT_GT(process["wakeups"].GetUint64(), 0u);
+    EXPECT_GT(process["resident_bytes"].GetUint64(), 0u);
+
+    const auto said = lines(outcome.err);
+    const auto lines_of_cost = std::ranges::count_if(said, [](const auto& line) {
+      return line.starts_with("tcpinfo: cost: sockops ") && line.find(" wake-ups/s; ") != line.npos;
+    });
+    EXPECT_GE(lines_of_cost, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("\ntcpinfo: cost over "));
+    EXPECT_THAT(outcome.err, testing::ContainsRegex("\n  tcpinfo_sockops +" + std::to_string(runs(stats)) + " "));
+    EXPECT_THAT(outcome.err,
+                testing::ContainsRegex("\n  records +" + std::to_string(cost["records"].GetUint64()) + " "));
+    EXPECT_THAT(lines(outcome.out), SizeIs(1 + stats["written"].GetUint64())) << "nothing but data on standard output";
+  }
+  EXPECT_EQ(counts[0], 0u);
+  EXPECT_GT(counts[1], counts[0]);
+  EXPECT_GT(counts[2], 5 * counts[1]);
+}
+
+TEST_F(Watch, CostNeedsAPrivilegeOrAnAdministrator) {
+  const lab::Cgroup cgroup("cli");
+  const std::string without = R"(exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "$0" watch --cost )";
+  const std::string watch = R"(--cgroup "$1" --duration 50ms)";
+  const auto outcome = shell(without + watch, {cgroup.path()});
+  expect_one_sentence(outcome, 77, "needs CAP_SYS_ADMIN");
+  EXPECT_THAT(outcome.err, HasSubstr("sysctl kernel.bpf_stats_enabled=1"));
+  EXPECT_THAT(outcome.out, IsEmpty());
+  expect_one_sentence(shell(without + "--source iter --duration 50ms"), 77, "needs CAP_SYS_ADMIN");
+
+  // To switch it on for real would be to change the host. What comes next may fail: to look for type information of
+  // modules, libbpf before 1.3 needs the same privilege.
+  const TemporaryDirectory files;
+  std::ofstream(files / "on") << "1\n";
+  const auto allowed = shell("exec unshare -m sh -c 'mount --bind \"$2\" /proc/sys/kernel/bpf_stats_enabled && " +
+                                 without + watch + "' \"$0\" \"$1\" \"$2\"",
+                             {cgroup.path(), files / "on"});
+  EXPECT_THAT(allowed.err, testing::AnyOf(HasSubstr("\ntcpinfo: cost over "), HasSubstr("load the sock_ops programs")));
+
+  const auto netlink = shell(without + "--source inet_diag --duration 50ms");
+  EXPECT_EQ(netlink.code, 0) << netlink.err;
+  EXPECT_THAT(netlink.err, HasSubstr("\n  this process "));
+  EXPECT_THAT(netlink.err, testing::Not(HasSubstr("program")));
+}
+
 class WatchPolls : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -522,6 +631,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"EveryRttWithInetDiag", {"watch", "--source", "inet_diag", "--interval", "0"}, 2, "makes no sense"},
         BadInput{"NetnsWithSockops", {"watch", "--netns", "/run/netns/x"}, 2, "makes no sense"},
         BadInput{"IntervalWithClose", {"watch", "--mode", "close", "--interval", "1s"}, 2, "only polling"},
+        BadInput{"LatencyZero", {"watch", "--latency", "0"}, 2, "--latency 0: it is more than 0"},
+        BadInput{"LatencyWithoutUnit", {"watch", "--latency", "10"}, 2, "ns, us, ms or s"},
+        BadInput{"LatencyWithInetDiag", {"watch", "--source", "inet_diag", "--latency", "10ms"}, 2, "makes no sense"},
+        BadInput{"LatencyWithIter", {"watch", "--source", "iter", "--latency", "10ms"}, 2, "come at once"},
+        BadInput{"EveryWithoutCost", {"watch", "--every", "1s"}, 2, "without --cost"},
+        BadInput{"EveryTooShort", {"watch", "--cost", "--every", "1ms"}, 2, "10ms or more"},
         BadInput{"StatsInNoDirectory",
                  {"watch", "--source", "inet_diag", "--duration", "1s", "--stats", "/no/such/file"},
                  1,
