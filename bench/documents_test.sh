@@ -32,7 +32,8 @@ expect 'a page without the lines' 1 "$(code ./make-cost-table --into "$work/plai
 expect 'is left alone' text "$(cat "$work/plain")"
 expect 'the page of the documents has the lines' 2 "$(grep -c -x -e '<!-- bench: begin -->' -e '<!-- bench: end -->' ../docs/cost.md)"
 
-pictures=$(./plot-growth --out "$work/pictures" testdata/bench.json)
+pictures=$(./plot-growth --out "$work/pictures" testdata/bench.json 2> "$work/err")
+expect 'gnuplot warns of nothing' '' "$(cat "$work/err")"
 expect 'a picture for each pair of axes' "$(printf '%s\n' "$work/pictures/cost-snapshot.png" "$work/pictures/cost-snapshot-2.png")" \
   "$pictures"
 for picture in $pictures; do
