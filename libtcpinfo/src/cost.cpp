@@ -5,6 +5,7 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <fstream>
@@ -25,14 +26,16 @@ bool on_for_all() {
   return file >> value && value == 1;
 }
 
-// Only the kernel knows what a map takes: it is a figure of the descriptor.
-std::uint64_t map_bytes(int descriptor) {
+// Only the kernel knows what a map takes: it is a figure of the descriptor. Before 6.4 it is entries times their size,
+// which of a ring buffer is 0.
+std::uint64_t map_bytes(int descriptor, const bpf_map_info& info) {
+  const std::uint64_t least = info.type == BPF_MAP_TYPE_RINGBUF ? info.max_entries : 0;
   std::ifstream file("/proc/self/fdinfo/" + std::to_string(descriptor));
   for (std::string word; file >> word;) {
     std::uint64_t bytes = 0;
-    if (word == "memlock:" && file >> bytes) return bytes;
+    if (word == "memlock:" && file >> bytes) return std::max(bytes, least);
   }
-  return 0;
+  return least;
 }
 
 // kernel v6.18 include/linux/bpf_local_storage.h, struct bpf_local_storage_elem: two cache lines, the value from the
@@ -77,7 +80,7 @@ MapCost bpf::cost_of_map(int descriptor, std::string name) {
   bpf_obj_get_info_by_fd(descriptor, &info, &size);
   return {.name = std::move(name),
           .id = info.id,
-          .bytes = map_bytes(descriptor),
+          .bytes = map_bytes(descriptor, info),
           .element_bytes = info.type == BPF_MAP_TYPE_SK_STORAGE ? element_bytes(info.value_size) : 0};
 }
 

@@ -525,7 +525,7 @@ TEST_P(AnySource, SaysWhatItsProgramsCost) {
     SCOPED_TRACE(map.name);
     EXPECT_FALSE(map.name.empty());
     EXPECT_GT(map.id, 0u);
-    EXPECT_GT(map.bytes, 0u);
+    EXPECT_GT(map.bytes + map.element_bytes, 0u) << "kernels before 6.4 know no memory of socket storage";
   }
   source->close();
   EXPECT_TRUE(source->cost().programs.empty());
