@@ -24,6 +24,7 @@ __u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
  * watermark where it comes by itself before records are too old. Who wakes it sets NEVER: one wake-up a drain.
  */
 #define NEVER (~0ULL)
+#define QUERY_EVERY 8
 __u64 wakeup_at;
 
 struct connection {
@@ -83,12 +84,17 @@ static __always_inline struct tcpinfo_counters *get_counters(void)
  * After the record's submission: its exchange is a full barrier between the producer's position and wakeup_at. The
  * consumer that falls asleep sets wakeup_at, then looks at the positions: one of the two sees the other.
  */
-static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring)
+static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring, __u64 emitted)
 {
 	__u64 at = *(volatile __u64 *)&wakeup_at;
 	void *ringing;
 
-	if (at == NEVER || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
+	if (at == NEVER)
+		return;
+	/* A watermark of many records may be passed by a few: the question costs as much as ten fields. */
+	if (at > QUERY_EVERY * 4 * sizeof(struct tcpinfo_record) && emitted % QUERY_EVERY)
+		return;
+	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
 		return;
 	if (__sync_lock_test_and_set(&wakeup_at, NEVER) == NEVER)
 		return; /* another CPU was first */
@@ -117,7 +123,7 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 	struct tcpinfo_counters *count = get_counters();
 	struct tcpinfo_record *r;
 	__u32 cpu = bpf_get_smp_processor_id();
-	__u64 event = moment->event;
+	__u64 event = moment->event, emitted;
 	void *ring;
 
 	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
@@ -132,7 +138,7 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
 		moment->cgroup_id = cgroup_id_of(tp);
 	}
-	COUNT(count, emitted[event]);
+	emitted = COUNT(count, emitted[event]);
 	ring = bpf_map_lookup_elem(&records, &cpu);
 	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 	if (!r) {
@@ -141,7 +147,7 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 	}
 	tcpinfo_fill(r, tp, moment);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	wake_consumer(count, ring);
+	wake_consumer(count, ring, emitted);
 }
 
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)

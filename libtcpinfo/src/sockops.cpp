@@ -78,6 +78,7 @@ struct SockopsSource::Impl {
   sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
+  std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
   bool draining = false;
@@ -153,6 +154,7 @@ void SockopsSource::Impl::make_rings(int cpus) {
     if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
     values[cpu] = made.back().get();
     rings.add(ring::Ring(made.back().get(), options.ring_bytes));
+    ring_costs.push_back(bpf::cost_of_map(made.back().get(), "records of CPU " + std::to_string(cpu)));
   }
   for (std::size_t cpu = 0; cpu < keys.size(); ++cpu)
     if (values[cpu] < 0) values[cpu] = made[cpu % made.size()].get();
@@ -372,7 +374,12 @@ Statistics SockopsSource::statistics() const noexcept {
   return result;
 }
 
-Cost SockopsSource::cost() const { return impl_->skeleton ? bpf::cost_of(impl_->skeleton->obj) : Cost{}; }
+Cost SockopsSource::cost() const {
+  if (!impl_->skeleton) return {};
+  auto cost = bpf::cost_of(impl_->skeleton->obj);
+  cost.maps.insert(cost.maps.end(), impl_->ring_costs.begin(), impl_->ring_costs.end());
+  return cost;
+}
 
 void SockopsSource::stop() noexcept {
   impl_->attach_link.reset();
