@@ -105,7 +105,7 @@ class LineWriter {
 
   void prepare(Format format, std::size_t code) noexcept {
     const auto name = code_name(format, code);
-    const auto quote = format == Format::boolean ? std::string_view() : Style::kQuote;
+    const std::string_view quote = format == Format::boolean ? "" : Style::kQuote;
     auto& prepared = names_[static_cast<std::size_t>(format)][code];
     if (name.empty() || name.size() + 2 * quote.size() > sizeof(prepared.text)) return;
     const auto* end = append(append(append(prepared.text, quote), name), quote);
