@@ -73,7 +73,8 @@ struct SockopsSource::Impl {
   // Nothing where there is nothing to do: nothing is tagged, or the rings are empty and the kernel wakes us.
   std::optional<Clock::time_point> next_sweep;
   std::optional<Clock::time_point> next_drain;
-  bool last_look = false;  // the rings were watched for long enough: if they are empty, sleep
+  Clock::time_point ticked{};  // the owner's time may be ahead of ours
+  bool last_look = false;      // the rings were watched for long enough: if they are empty, sleep
   bool swept = false;
   sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
@@ -229,15 +230,16 @@ void SockopsSource::Impl::sleep() noexcept {
 // records that come slowly would wake it. After a sweep it need not look once more for what the sweep made.
 void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   const auto latency = std::chrono::duration_cast<Clock::duration>(options.latency);
+  const auto now = std::max(Clock::now(), ticked);
   const bool seldom_swept = swept && interval > options.latency;
   if (is_limited) {
-    next_drain = Clock::now();
+    next_drain = now;
   } else if (iterator) {
-    next_drain = Clock::now() + latency;
+    next_drain = now + latency;
   } else if (seldom_swept || (drained == 0 && (last_look || !next_drain))) {
     sleep();
   } else if (drained > 0) {
-    next_drain = Clock::now() + latency;
+    next_drain = now + latency;
   }
   last_look = false;
 
@@ -246,7 +248,7 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
     const auto before = std::exchange(visited, skeleton->bss->sweep_visits);
     if (visited == before) next_sweep.reset();
   } else if (sweep_link && drained > 0 && !next_sweep) {
-    next_sweep = Clock::now() + interval;
+    next_sweep = now + interval;
   }
   swept = false;
 }
@@ -319,6 +321,7 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
     *due += std::chrono::duration_cast<Clock::duration>(step);
     if (*due <= now) due = now + std::chrono::duration_cast<Clock::duration>(step);
   };
+  impl_->ticked = now;
   const auto is_due = [now](const std::optional<Clock::time_point>& due) { return due && now >= *due; };
   if (is_due(impl_->next_drain)) {
     advance(impl_->next_drain, impl_->options.latency);
