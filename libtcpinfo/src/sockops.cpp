@@ -133,19 +133,19 @@ void SockopsSource::Impl::load() {
 
 // One for each CPU that is there. Others, which may come later, share with them.
 void SockopsSource::Impl::make_rings(int cpus) {
-  const auto is_online = [](int cpu) {
-    const auto path = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/online";
-    sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    char state = '1';  // a CPU that cannot be taken offline has no such file
-    return (!file || ::read(file.get(), &state, 1) != 1) ? ::access(path.substr(0, path.rfind('/')).c_str(), F_OK) == 0
-                                                         : state == '1';
+  const auto is_online = [](std::size_t cpu) {
+    const auto directory = "/sys/devices/system/cpu/cpu" + std::to_string(cpu);
+    const sys::Fd file(::open((directory + "/online").c_str(), O_RDONLY | O_CLOEXEC));
+    char state = '0';
+    if (file && ::read(file.get(), &state, 1) == 1) return state == '1';
+    return ::access(directory.c_str(), F_OK) == 0;  // one that cannot be taken offline has no such file
   };
   std::vector<sys::Fd> made;
   std::vector<__u32> keys(static_cast<std::size_t>(cpus));
   std::vector<int> values(keys.size(), -1);
   for (std::size_t cpu = 0; cpu < keys.size(); ++cpu) {
     keys[cpu] = static_cast<__u32>(cpu);
-    if (!is_online(static_cast<int>(cpu)) && !(made.empty() && cpu + 1 == keys.size())) continue;
+    if (cpu != 0 && !is_online(cpu)) continue;
     int error = sys::fault("create ring");
     if (!error) {
       made.emplace_back(
