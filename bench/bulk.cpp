@@ -48,8 +48,9 @@ using std::chrono::steady_clock;
 
 // Each begins with a sweep and a drain, which at other times come each 10 ms or 100 ms, and each 50 ms.
 constexpr double kSliceSeconds = 0.05;
-constexpr int kRoundsAFlow = 50;
-constexpr int kLeastRounds = 30;
+// A flow keeps what its buffers and its window grew to, and where it lies in memory: slices of one flow are no
+// independent values. A pair is the medians of two flows.
+constexpr int kSlicesAFlow = 8;
 
 [[noreturn]] void fail(std::string action) {
   throw tcpinfo::Error({errno, std::system_category()}, std::move(action), "");
@@ -190,7 +191,8 @@ struct Side {
   std::unique_ptr<tcpinfo::SockopsSource> source = {};
   std::unique_ptr<Consumer> consumer = {};
   Flow flow = Flow();
-  std::vector<double> seconds = {}, cpu = {};  ///< of slices, by round
+  std::vector<Slice> slices = {};              ///< of this flow
+  std::vector<double> seconds = {}, cpu = {};  ///< of a slice: medians of one flow after the other
 
   void resume() const {
     if (consumer) consumer->resume();
@@ -236,29 +238,41 @@ Slice run_watched(Transfer& transfer, const Side& side, std::uint64_t bytes) {
   return slice;
 }
 
+double median_of(const std::vector<Slice>& slices, double Slice::*member) {
+  std::vector<double> values;
+  values.reserve(slices.size());
+  for (const auto& slice : slices) values.push_back(slice.*member);
+  return spread(values).median;
+}
+
 void measure_slices(const Options& options, const lab::Netns& netns, Transfer& transfer, std::vector<Side>& sides,
                     Outcome& outcome) {
+  const int least = options.quick ? 6 : 30;
   const auto end = steady_clock::now() + (options.quick ? 10s : 100s);
   std::mt19937 random(1);
   std::vector<Side*> order;
   for (auto& side : sides) order.push_back(&side);
   std::uint64_t bytes = 0;
-  for (int round = 0; round < kLeastRounds || steady_clock::now() < end; ++round) {
-    if (round % kRoundsAFlow == 0) {
-      // Where a socket lies in memory makes a difference that lasts as long as the socket.
-      connect(sides, netns);
-      for (auto& side : sides) {
-        constexpr std::uint64_t kWarmUp = 200 << 20;
-        const double seconds = run_watched(transfer, side, kWarmUp).seconds;
-        if (bytes == 0) bytes = static_cast<std::uint64_t>(kWarmUp / seconds * kSliceSeconds);
-      }
-    }
-    if (round % 10 == 0) options.progress(fmt::format("slices, round {}", round));
+  for (int pair = 0; pair < least || steady_clock::now() < end; ++pair) {
+    options.progress(fmt::format("slices, pair {}", pair + 1));
     std::ranges::shuffle(order, random);
     for (auto* side : order) {
-      const auto slice = run_watched(transfer, *side, bytes);
-      side->seconds.push_back(slice.seconds);
-      side->cpu.push_back(slice.cpu);
+      const lab::InCgroup inside(*side->cgroup);
+      side->flow = connect(netns);
+    }
+    for (auto* side : order) {
+      constexpr std::uint64_t kWarmUp = 100 << 20;
+      const double seconds = run_watched(transfer, *side, kWarmUp).seconds;
+      if (bytes == 0) bytes = static_cast<std::uint64_t>(kWarmUp / seconds * kSliceSeconds);
+      side->slices.clear();
+    }
+    for (int i = 0; i < kSlicesAFlow; ++i) {
+      std::ranges::shuffle(order, random);
+      for (auto* side : order) side->slices.push_back(run_watched(transfer, *side, bytes));
+    }
+    for (auto& side : sides) {
+      side.seconds.push_back(median_of(side.slices, &Slice::seconds));
+      side.cpu.push_back(median_of(side.slices, &Slice::cpu));
     }
   }
 
@@ -283,13 +297,14 @@ void measure_slices(const Options& options, const lab::Netns& netns, Transfer& t
     // The same bytes: throughput is the inverse of time.
     result.ratio = ratio(nothing.seconds, side.seconds);
     result.sense = Sense::kAtLeast;
-    result.note =
-        side.source
-            ? fmt::format(
-                  "Slices of {:.0f} ms, each of the same bytes, in random order, Reno; both ends in the cgroup, on "
-                  "a CPU each, the consumer where it likes. The whole interval has to meet the goal. {}.",
-                  kSliceSeconds * 1e3, describe(losses_of(*side.source)))
-            : "Nothing against nothing: what this machine lets one see.";
+    result.note = side.source ? fmt::format(
+                                    "Pairs of flows, of each the median of {} slices of {:.0f} ms, all of the same "
+                                    "bytes, in random order; "
+                                    "Reno; both ends in the cgroup, on a CPU each, the consumer where it likes. The "
+                                    "whole interval has to "
+                                    "meet the goal. {}.",
+                                    kSlicesAFlow, kSliceSeconds * 1e3, describe(losses_of(*side.source)))
+                              : "Nothing against nothing: what this machine lets one see.";
     if (side.source) {
       result.goal = 0.995;
       result.whole_interval = true;
