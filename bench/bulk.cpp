@@ -377,7 +377,8 @@ void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& 
     result.whole_interval = true;
     result.note = fmt::format(
         "Programs {:.3f} %, {:.0f} runs a second of {:.0f} ns each (with the cost of counting them); consumer with its "
-        "sweeps {:.3f} %, and {:.3f} % while the flow rests. {}.",
+        "sweeps {:.3f} %, and {:.3f} % while the flow rests: it wakes to sweep, as a receiver has no RTT callbacks. "
+        "{}.",
         spread(programs).median, spread(runs).median, 1e7 * spread(programs).median / spread(runs).median,
         spread(consumer).median, idle, describe({now.emitted - losses.emitted, now.lost - losses.lost}));
     outcome.results.push_back(std::move(result));
