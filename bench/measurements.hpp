@@ -10,6 +10,7 @@ Outcome bulk(const Options& options);
 Outcome callbacks(const Options& options);
 Outcome connections(const Options& options);
 Outcome drain(const Options& options);
+Outcome json(const Options& options);
 Outcome memory(const Options& options);
 Outcome snapshot(const Options& options);
 Outcome sweep(const Options& options);
