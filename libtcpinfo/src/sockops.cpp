@@ -243,10 +243,15 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   }
   last_look = false;
 
-  // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record.
+  // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record, for which it falls
+  // asleep at once: otherwise the sweeps would begin as late as `latency` allows.
   if (sweep_link && swept && drained == 0) {
     const auto before = std::exchange(visited, skeleton->bss->sweep_visits);
-    if (visited == before) next_sweep.reset();
+    if (visited == before) {
+      next_sweep.reset();
+      sleep();
+      if (next_drain) next_sweep = now + interval;
+    }
   } else if (sweep_link && drained > 0 && !next_sweep) {
     next_sweep = now + interval;
   }
