@@ -26,6 +26,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// A sweep stops where a ring is half full: all that any makes here.
+constexpr std::size_t kRing = std::size_t{16} << 20;
 constexpr std::size_t kFew = 5, kMany = 1000;
 
 int check(int result, const char* what) {
@@ -90,8 +92,7 @@ struct Times {
   std::vector<double> sweep, with_drain;  // us
 };
 
-// The interval is the shortest there is: each tick begins a sweep in which all are due, or goes on with one that waited
-// for room in the ring. That it sampled all of them is what the drains say.
+// The interval is the shortest there is: each tick is a sweep in which all are due.
 Times time_sweeps(tcpinfo::SockopsSource& source, std::size_t tagged, std::size_t repetitions,
                   std::vector<char>* caches) {
   Times times;
@@ -102,21 +103,19 @@ Times time_sweeps(tcpinfo::SockopsSource& source, std::size_t tagged, std::size_
   for (std::size_t i = 0; i < repetitions; ++i) {
     if (caches)
       for (std::size_t at = 0; at < caches->size(); at += 64) ++(*caches)[at];
-    double sweep = 0, with_drain = 0;
-    std::size_t records = 0;
-    do {
-      const auto start = Clock::now();
-      const auto error = source.tick(start);
-      sweep += us_since(start);
-      const auto drained = source.drain(touch);
-      with_drain += us_since(start);
-      if (error || drained.error) throw std::system_error(error ? error : drained.error, "sweep");
-      records += drained.records;
-    } while (source.next_deadline() == Clock::time_point{});
-    if (records != tagged)
-      throw std::runtime_error(fmt::format("a sweep over {} connections gave {} records", tagged, records));
+    const auto emitted = tcpinfo::Statistics::sum(source.statistics().emitted);
+    const auto start = Clock::now();
+    const auto error = source.tick(start);
+    const double sweep = us_since(start);
+    const auto made = tcpinfo::Statistics::sum(source.statistics().emitted) - emitted;
+    const auto resumed = Clock::now();
+    const auto drained = source.drain(touch);
+    times.with_drain.push_back(sweep + us_since(resumed));
     times.sweep.push_back(sweep);
-    times.with_drain.push_back(with_drain);
+    if (error || drained.error) throw std::system_error(error ? error : drained.error, "sweep");
+    if (made != tagged || drained.records != tagged)
+      throw std::runtime_error(fmt::format("a sweep over {} connections gave {} records, {} were drained", tagged, made,
+                                           drained.records));
   }
   const auto after = source.statistics();
   if (after.sweeps - before.sweeps != repetitions || after.lost_ring != before.lost_ring)
@@ -176,6 +175,7 @@ Outcome sweep(const Options& options) {
     tcpinfo::SockopsOptions chosen;
     chosen.cgroup = watched.path();
     chosen.interval = std::chrono::nanoseconds(1);
+    chosen.ring_bytes = kRing;
     tcpinfo::SockopsSource source(chosen);
     Tagged tagged(netns, watched);
     for (auto& m : all) {

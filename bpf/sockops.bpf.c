@@ -18,6 +18,7 @@ const struct tcpinfo_record *record_layout;
 /* Set when a sweep begins: what is due is decided by it, so that a socket that is not due costs no clock. */
 __u64 sweep_time_ns;
 __u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
+__u64 sweep_samples;
 
 /*
  * The consumer is woken when a ring holds this much. The consumer sets it: 0 where it sleeps until there is a record, the
@@ -108,9 +109,13 @@ static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *
 static __always_inline int ring_has_room(void)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
-	void *ring = bpf_map_lookup_elem(&records, &cpu);
+	void *ring;
 
-	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) / 2;
+	/* Half a ring of many records does not fill up between two questions. */
+	if (settings.ring_bytes > QUERY_EVERY * 8 * sizeof(struct tcpinfo_record) && sweep_samples++ % QUERY_EVERY)
+		return 1;
+	ring = bpf_map_lookup_elem(&records, &cpu);
+	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= settings.ring_bytes / 2;
 }
 
 /*

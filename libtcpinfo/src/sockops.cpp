@@ -111,6 +111,7 @@ void SockopsSource::Impl::load() {
   // Half of the range of a difference of jiffies is enough for any interval, and keeps the sign true.
   wanted.interval_jiffies = static_cast<__u32>(
       std::min<std::uint64_t>(wanted.interval_ns / 1000 * skeleton->rodata->kernel_hz / 1'000'000, 1u << 30));
+  wanted.ring_bytes = options.ring_bytes;
   wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
   wanted.filter = options.filter.raw();
   std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
