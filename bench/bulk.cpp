@@ -34,6 +34,7 @@
 #include <tcpinfo/sockops.hpp>
 
 #include "consumer.hpp"
+#include "empty_program.hpp"
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
 #include "measurements.hpp"
@@ -112,9 +113,9 @@ class Worker {
     work_ = std::move(work);
     start_.release();
   }
-  /// Throws what the work threw. Gives the CPU time that it took.
-  double finish() {
-    done_.acquire();
+  void wait() { done_.acquire(); }
+  /// After wait(). Throws what the work threw. Gives the CPU time that it took.
+  double result() {
     if (auto failure = std::exchange(failure_, nullptr)) std::rethrow_exception(failure);
     return cpu_seconds_;
   }
@@ -170,8 +171,10 @@ class Transfer {
         done += static_cast<std::uint64_t>(put);
       }
     });
+    sender_.wait();
+    receiver_.wait();  // what one of them throws, the other still writes here
     Slice slice;
-    slice.cpu = sender_.finish() + receiver_.finish();
+    slice.cpu = sender_.result() + receiver_.result();
     slice.seconds = std::chrono::duration<double>(end - begin).count();
     return slice;
   }
@@ -189,9 +192,12 @@ struct Side {
   double cpu_goal = 0;                               ///< % of a core
   std::chrono::nanoseconds wakes_each = {};          ///< the consumer: for a sweep or a drain
 
+  bool has_empty_program = false;  ///< that asks for RTT callbacks and does nothing in them
+
   std::unique_ptr<lab::Cgroup> cgroup = {};
   std::unique_ptr<tcpinfo::SockopsSource> source = {};
   std::unique_ptr<Consumer> consumer = {};
+  lab::Fd empty_program = lab::Fd();
   Flow flow = Flow();
   std::vector<Slice> slices = {};              ///< of this flow
   std::vector<double> seconds = {}, cpu = {};  ///< of a slice: medians of one flow after the other
@@ -208,10 +214,12 @@ std::vector<Side> make_sides() {
   std::vector<Side> sides;
   sides.push_back({.name = "nothing attached", .interval = {}});
   sides.push_back({.name = "nothing attached, again", .interval = {}});
+  sides.push_back({.name = "an empty program at every RTT", .interval = {}, .has_empty_program = true});
   sides.push_back({.name = "polling at 10 ms", .interval = 10ms, .cpu_goal = 0.3, .wakes_each = 10ms});
   sides.push_back({.name = "polling at every RTT", .interval = 0ns, .cpu_goal = 1, .wakes_each = 50ms});
   for (auto& side : sides) {
     side.cgroup = std::make_unique<lab::Cgroup>("bench-bulk");
+    if (side.has_empty_program) side.empty_program = attach_empty_program(*side.cgroup, Callbacks::kRtt);
     if (!side.interval) continue;
     tcpinfo::SockopsOptions options;
     options.cgroup = side.cgroup->path();
@@ -306,7 +314,8 @@ void measure_slices(const Options& options, const lab::Netns& netns, Transfer& t
                                     "whole interval has to "
                                     "meet the goal, which takes 30 pairs. {}.",
                                     kSlicesAFlow, kSliceSeconds * 1e3, describe(losses_of(*side.source)))
-                              : "Nothing against nothing: what this machine lets one see.";
+                  : side.has_empty_program ? "What the kernel takes for calling, whoever is called."
+                                           : "Nothing against nothing: what this machine lets one see.";
     if (side.source && side.seconds.size() >= kPairsToJudge) {
       result.goal = 0.995;
       result.whole_interval = true;

@@ -31,6 +31,7 @@
 #include <tcpinfo/sockops.hpp>
 
 #include "consumer.hpp"
+#include "empty_program.hpp"
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
 #include "measurements.hpp"
@@ -155,32 +156,11 @@ struct Variant {
   }
 };
 
-/// A sock_ops program that does nothing, or nothing but ask for state callbacks where a connection begins: what the
-/// kernel takes for calling, whoever is called.
-lab::Fd attach_empty(const lab::Cgroup& cgroup, bool with_states) {
-  const std::array<bpf_insn, 2> empty{bpf_insn{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1},
-                                      bpf_insn{BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
-  const std::array<bpf_insn, 6> asking{
-      bpf_insn{BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, offsetof(bpf_sock_ops, op), 0},
-      bpf_insn{BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_2, 0, 2, BPF_SOCK_OPS_STATE_CB},
-      bpf_insn{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_2, 0, 0, BPF_SOCK_OPS_STATE_CB_FLAG},
-      bpf_insn{BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sock_ops_cb_flags_set},
-      empty[0],
-      empty[1]};
-  const auto* program = with_states ? asking.data() : empty.data();
-  const auto size = with_states ? asking.size() : empty.size();
-  const lab::Fd loaded(bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, "floor", "GPL", program, size, nullptr));
-  if (loaded.get() < 0) fail("load an empty sock_ops program");
-  const lab::Fd directory(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  lab::Fd link(bpf_link_create(loaded.get(), directory.get(), BPF_CGROUP_SOCK_OPS, nullptr));
-  if (link.get() < 0) fail("attach an empty sock_ops program to " + cgroup.path().string());
-  return link;
-}
-
 void attach(Variant& variant) {
   using enum Variant::Attached;
   if (variant.attached == kEmpty || variant.attached == kEmptyWithStates)
-    variant.link = attach_empty(*variant.cgroup, variant.attached == kEmptyWithStates);
+    variant.link = attach_empty_program(*variant.cgroup,
+                                        variant.attached == kEmptyWithStates ? Callbacks::kState : Callbacks::kNone);
   if (variant.attached != kTcpinfo) return;
   tcpinfo::SockopsOptions options;
   options.cgroup = (variant.above.empty() ? variant.cgroup : variant.above.front())->path();
@@ -375,9 +355,9 @@ Outcome connections(const Options& options) {
     }
     if (result.goal)
       result.note += fmt::format(
-          " State callbacks that do nothing take {:.1f} % already; the rest is the storage of two sockets and the "
-          "records.",
-          100 * (ratio(with_states.cpu, nothing.cpu).median - 1));
+          " State callbacks that do nothing take {:.1f} % already; the rest is {}.",
+          100 * (ratio(with_states.cpu, nothing.cpu).median - 1),
+          variant.mode == tcpinfo::Mode::kClose ? "two records" : "the storage of two sockets and the records");
     outcome.results.push_back(std::move(result));
   }
   if (options.growth) {

@@ -81,6 +81,21 @@ static __always_inline struct tcpinfo_counters *get_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
+static __always_inline void ring_bell(struct tcpinfo_counters *count, __u64 at)
+{
+	void *ringing;
+
+	if (__sync_lock_test_and_set(&wakeup_at, NEVER) == NEVER)
+		return; /* another CPU was first */
+	ringing = bpf_ringbuf_reserve(&bell, sizeof(__u64), 0);
+	if (ringing) {
+		COUNT(count, wakeups);
+		bpf_ringbuf_discard(ringing, BPF_RB_FORCE_WAKEUP);
+	} else {
+		wakeup_at = at; /* the next record tries again */
+	}
+}
+
 /*
  * After the record's submission: its exchange is a full barrier between the producer's position and wakeup_at. The
  * consumer that falls asleep sets wakeup_at, then looks at the positions: one of the two sees the other.
@@ -88,7 +103,6 @@ static __always_inline struct tcpinfo_counters *get_counters(void)
 static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring, __u64 emitted)
 {
 	__u64 at = *(volatile __u64 *)&wakeup_at;
-	void *ringing;
 
 	if (at == NEVER)
 		return;
@@ -97,12 +111,7 @@ static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *
 		return;
 	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
 		return;
-	if (__sync_lock_test_and_set(&wakeup_at, NEVER) == NEVER)
-		return; /* another CPU was first */
-	COUNT(count, wakeups);
-	ringing = bpf_ringbuf_reserve(&bell, sizeof(__u64), 0);
-	if (ringing)
-		bpf_ringbuf_discard(ringing, BPF_RB_FORCE_WAKEUP);
+	ring_bell(count, at);
 }
 
 /* For the sweep, which the consumer itself runs: it stops where callbacks need the rest, and goes on after a drain. */
@@ -147,7 +156,11 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 	ring = bpf_map_lookup_elem(&records, &cpu);
 	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 	if (!r) {
+		__u64 at = *(volatile __u64 *)&wakeup_at;
+
 		COUNT(count, lost[event]);
+		if (at != NEVER) /* a watermark that no number of records comes to exactly */
+			ring_bell(count, at);
 		return;
 	}
 	tcpinfo_fill(r, tp, moment);
@@ -288,7 +301,8 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
 	switch (op) {
 	case BPF_SOCK_OPS_RTT_CB:
-		if (moment.time_ns - connection->sampled_ns < settings.interval_ns)
+		/* A sweep may have sampled it after the clock was read. */
+		if ((__s64)(moment.time_ns - connection->sampled_ns) < (__s64)settings.interval_ns)
 			return 1;
 		set_sampled(connection, moment.time_ns, jiffies);
 		break;
@@ -357,7 +371,8 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 1; /* the read ends here, and the next one begins with this socket */
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = sk->__sk_common.skc_cookie.counter;
-	connection->sampled_ns = moment.time_ns;
+	/* Also of those without callbacks: a difference of jiffies means nothing after half of their range, 24 days at HZ 1000. */
+	set_sampled(connection, moment.time_ns, (__u32)bpf_jiffies64());
 	emit(tp, connection, &moment);
 	return 0;
 }

@@ -35,7 +35,7 @@ X(peer_address, addr, address, none, identity, "sock_common.skc_daddr, sock_comm
 X(congestion_control, name, text, none, identity, "inet_connection_sock.icsk_ca_ops->name", "2.6", all, "sender_tcp_congestion", none, "Congestion control algorithm") \
 X(ulp, name, text, none, state, "inet_connection_sock.icsk_ulp_ops->name", "5.4", all, "", none, "Upper layer protocol (tls, mptcp, ...); absent when there is none") \
 X(sequence, u32, number, none, identity, "counted by the source", "", all, "", none, "Number of this record among its connection's, from 0; for inet_diag and iter the number of the dump or pass") \
-X(generation, u32, number, none, identity, "counted by the source", "", sockops, "", none, "How many connections this socket had before this one (disconnect, connect again)") \
+X(generation, u32, number, none, identity, "counted by the source", "", sockops, "", none, "How many connections this socket had before this one (disconnect, connect again); absent in close mode") \
 X(event, u8, event, none, identity, "the callback", "", all, "", none, "What the record tells: sample, state, open, close, adopted, gap") \
 X(source, u8, source, none, identity, "constant", "", all, "", none, "Who read the socket: sockops, inet_diag, iter; getsockopt: what a process was answered, in validation runs") \
 X(family, u8, family, none, identity, "sock_common.skc_family", "2.6", all, "", none, "Family of the socket, also for IPv4-mapped addresses: 2 IPv4, 10 IPv6") \

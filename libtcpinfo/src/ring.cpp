@@ -88,7 +88,7 @@ void Rings::settle(Shard& shard) noexcept {
 
 // The ring cannot be read any further in this pass.
 void Rings::block(Shard& shard, Ring::Position busy) noexcept {
-  for (auto position = busy; position != shard.second;) {
+  for (auto position = busy; static_cast<long>(shard.second - position) > 0;) {
     const auto item = shard.ring.at(position);
     if (!item.busy && !item.discarded) horizon_ = std::min(horizon_, stamp_of(item));
     position = item.next;
@@ -99,7 +99,7 @@ void Rings::block(Shard& shard, Ring::Position busy) noexcept {
 
 // Goes to the next record that is there to be taken; false if this pass has none.
 bool Rings::look(Shard& shard, std::uint64_t& stamp) noexcept {
-  while (shard.position != shard.second) {
+  while (static_cast<long>(shard.second - shard.position) > 0) {
     const auto item = shard.ring.at(shard.position);
     if (item.busy) {
       block(shard, shard.position);

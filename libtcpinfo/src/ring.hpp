@@ -97,14 +97,12 @@ class Ring {
 ///   which takes from the ring whose next record has the smallest stamp, comes past p before it takes q, if only it
 ///   sees p.
 /// - It sees p: a pass reads the producers' positions twice, all of them and then all of them again. It ends when it
-/// came
-///   past the first ones; to the second ones it reads only what is stamped no later than a record before the first
+///   came past the first ones; to the second ones it reads only what is stamped no later than a record before the first
 ///   ones. So q was stamped before the first reading ended, p was committed before that, and is before the second
 ///   position.
 /// - A record that is not yet committed stops the reading of its ring, while p may stand behind it. From there on the
-/// pass
-///   takes only what is stamped before all committed records behind it, p among them; a record that is not committed
-///   has no successor yet.
+///   pass takes only what is stamped before all committed records behind it, p among them; a record that is not
+///   committed has no successor yet.
 /// The sweep holds no socket lock: its record and one of a callback that runs at the same time may change places.
 class Rings {
  public:

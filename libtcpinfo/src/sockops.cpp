@@ -316,7 +316,8 @@ int SockopsSource::descriptor() const noexcept {
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
   if (!impl_->skeleton || impl_->closing) return std::nullopt;
-  const auto sweep = impl_->sweep_link ? impl_->next_sweep : std::nullopt;
+  // While a sweep is under way, drain() goes on with it and the next one waits.
+  const auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
   return sweep && impl_->next_drain ? std::min(sweep, impl_->next_drain) : sweep ? sweep : impl_->next_drain;
 }
 
@@ -348,11 +349,12 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   impl_->wake_at(impl_->watermark());
   impl_->draining = true;
   DrainResult result;
-  for (bool more = true; more;) {
+  for (bool first = true, more = true; more; first = false) {
     const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
     result.records += got;
-    // A sweep makes no more than the rings have room for: now they have it again.
-    more = impl_->iterator && got > 0 && result.records < limit && !impl_->closing;
+    // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
+    // made it and came to its limit.
+    more = impl_->iterator && (got > 0 || first) && result.records < limit && !impl_->closing;
     if (more) result.error = impl_->sweep();
   }
   impl_->draining = false;

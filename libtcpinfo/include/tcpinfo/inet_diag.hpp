@@ -35,8 +35,7 @@ struct InetDiagOptions {
   /// connection by both full addresses and both ports, these are looked up; only if one of them is not found does the
   /// kernel walk over its sockets, since one that is bound to an interface is not found without its index.
   Filter filter;
-  /// Only these, as many as you like, as long as they are there: each dump looks every one up, and one that is not found
-  /// is left out. Of two sockets that differ in their interface alone the one that is named is found. Filter, cgroup and
+  /// Only these, any number: each dump looks every one up, at some microseconds, and one that is not found is left out. Of two sockets that differ in their interface alone the one that is named is found. Filter, cgroup and
   /// states select among them. Empty: all.
   std::vector<Connection> connections = {};
   /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump. The

@@ -21,8 +21,8 @@ struct SockopsOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, once a connection, when it begins.
   Filter filter;
-  /// Size of each ring buffer, of which every CPU has one: a power of two and a multiple of the page size. What comes while
-  /// it is full is lost and counted; a sweep waits instead, while it is half full, and each time has to walk past what it
+  /// Size of each ring buffer, of which every CPU has one: a power of two and a multiple of the page size. What comes
+  /// while it is full is lost and counted; a sweep waits instead, while it is half full, and each time has to walk past what it
   /// has seen: where hundreds of thousands of connections are sampled, let it hold some ten thousand records.
   std::size_t ring_bytes = std::size_t{512} << 10;
   /// Records are drained at the latest this long after they were made, if the owner keeps next_deadline().
@@ -35,9 +35,9 @@ struct SockopsOptions {
 /// network namespace, IPv4, IPv6 and IPv4-mapped. Connections older than the attach are not seen; in close mode the end
 /// of those is that an earlier sock_ops program has asked the kernel to tell of.
 ///
-/// User space keeps nothing of a connection: it takes the ring and what the owner's sink keeps, however many there are.
-/// But in close mode, the kernel keeps an element of socket storage of each, about 300 bytes; a connection for which it has no memory is not
-/// followed and counts as untracked.
+/// User space keeps nothing of a connection: it takes the rings and what the owner's sink keeps, however many there are.
+/// Except in close mode the kernel keeps an element of socket storage of each, about 320 bytes; a connection for which it
+/// has no memory is not followed and counts as untracked.
 ///
 /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
 /// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
