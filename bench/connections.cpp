@@ -228,7 +228,7 @@ Curve grow(const Options& options, Connections& connections, std::string name, s
   run(options, connections, variants, options.quick ? 1s : 8s);
   Curve curve{.name = std::move(name),
               .x = std::move(x),
-              .y = "us a connection in close mode more than unwatched",
+              .y = "us more a connection, close mode",
               .points = {}};
   for (std::size_t i = 0; i < xs.size(); ++i)
     curve.points.emplace_back(xs[i], more_than_first(variants, variants[i + 1]));
@@ -243,7 +243,7 @@ std::unique_ptr<lab::Cgroup> cgroup_below(const fs::path& parent) {
 Curve grow_cpus(const Options& options, const lab::Netns& netns) {
   Curve curve{.name = "CPUs",
               .x = "CPUs that make connections at once",
-              .y = "us a connection in close mode more than unwatched",
+              .y = "us more a connection, close mode",
               .points = {}};
   const int cpus = static_cast<int>(std::thread::hardware_concurrency());
   for (int count = 1; count <= cpus; count *= 2) {
