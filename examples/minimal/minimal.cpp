@@ -23,7 +23,11 @@ int main() try {
   client.close();
   server.close();
 
-  source.drain([](const tcpinfo::Record& record) { std::cout << fmt::format("{}\n", record); });
+  for (int open = 2; open > 0;)  // both ends
+    source.drain([&](const tcpinfo::Record& record) {
+      std::cout << fmt::format("{}\n", record);
+      open -= record.event() == TCPINFO_EVENT_CLOSE;
+    });
 } catch (const std::exception& error) {
   std::cerr << "minimal: " << error.what() << '\n';
   return 1;

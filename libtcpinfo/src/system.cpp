@@ -3,6 +3,6 @@
 
 namespace tcpinfo::sys {
 
-thread_local FaultHook fault_hook = nullptr;
+constinit thread_local FaultHook fault_hook = nullptr;
 
 }  // namespace tcpinfo::sys

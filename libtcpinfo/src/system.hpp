@@ -34,7 +34,8 @@ class Fd {
 /// The seam for tests that fail each step of a set-up in turn. Every step of a set-up names itself here just before its
 /// system call; where the hook answers an errno, the step fails with it instead of being done.
 using FaultHook = int (*)(std::string_view step) noexcept;
-extern thread_local FaultHook fault_hook;
+// constinit: no call finds out at each use whether it is initialised.
+extern constinit thread_local FaultHook fault_hook;
 
 /// 0, or the errno with which this step has to fail.
 inline int fault(std::string_view step) noexcept { return fault_hook ? fault_hook(step) : 0; }
