@@ -30,6 +30,7 @@
 
 #include <fmt/format.h>
 
+#include <tcpinfo/cost.hpp>
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/sockops.hpp>
 
@@ -122,7 +123,12 @@ class Worker {
 
  private:
   void serve(int cpu) {
-    const Pinned pinned(cpu);
+    std::optional<Pinned> pinned;
+    try {
+      pinned.emplace(cpu);
+    } catch (...) {
+      failure_ = std::current_exception();  // of the first work
+    }
     for (;;) {
       start_.acquire();
       if (!work_) return;
@@ -351,7 +357,7 @@ double wake_beside(Transfer& transfer, const Side& side, std::uint64_t bytes, st
 
 void measure_cpu(const Options& options, Transfer& transfer, std::vector<Side>& sides, Outcome& outcome) {
   const int slices = options.quick ? 6 : 12;
-  const ProgramStatistics statistics;
+  const tcpinfo::KernelStatistics statistics;
   for (auto& side : sides) {
     if (!side.source) continue;
     constexpr std::uint64_t kProbe = 200 << 20;
@@ -416,7 +422,7 @@ double exchange(const Flow& flow, double rate, std::chrono::duration<double> tim
 
 void grow(const Options& options, const lab::Netns& netns, std::vector<Side>& sides, Outcome& outcome) {
   connect(sides, netns);
-  const ProgramStatistics statistics;
+  const tcpinfo::KernelStatistics statistics;
   for (const auto& side : sides) {
     if (!side.source) continue;
     Curve curve{

@@ -8,18 +8,18 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
 #include <tuple>
 
 #include <fmt/format.h>
+#include <tcpinfo/cost.hpp>
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/sockops.hpp>
 
@@ -27,6 +27,7 @@
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
 #include "measurements.hpp"
+#include "program_time.hpp"
 
 namespace bench {
 namespace {
@@ -48,14 +49,9 @@ using Skeleton = std::unique_ptr<struct callbacks, SkeletonDeleter>;
 using Link = std::unique_ptr<bpf_link, LinkDeleter>;
 using Ring = std::unique_ptr<ring_buffer, RingDeleter>;
 
-lab::Fd open_directory(const std::filesystem::path& path) {
-  lab::Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) fail("open " + path.string());
-  return fd;
-}
-
 Link attach(const bpf_program* program, const lab::Cgroup& cgroup) {
-  const lab::Fd directory = open_directory(cgroup.path());
+  const lab::Fd directory(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) fail("open " + cgroup.path().string());
   Link link(bpf_program__attach_cgroup(program, directory.get()));
   if (!link) fail("attach " + std::string(bpf_program__name(program)) + " to " + cgroup.path().string());
   return link;
@@ -95,36 +91,6 @@ class Pair {
   lab::Fd client_, server_;
 };
 
-struct RunStatistics {
-  std::uint64_t nanoseconds = 0, runs = 0;
-};
-
-// Of the one sock_ops program that is attached to a cgroup, whoever loaded it.
-class AttachedProgram {
- public:
-  explicit AttachedProgram(const lab::Cgroup& cgroup) {
-    const lab::Fd directory = open_directory(cgroup.path());
-    std::array<__u32, 4> ids{};
-    __u32 count = ids.size();
-    if (bpf_prog_query(directory.get(), BPF_CGROUP_SOCK_OPS, 0, nullptr, ids.data(), &count) != 0)
-      fail("query the programs of " + cgroup.path().string());
-    if (count != 1)
-      throw std::runtime_error(fmt::format("{} programs in {}, not the one under test", count, cgroup.path().string()));
-    fd_.reset(bpf_prog_get_fd_by_id(ids[0]));
-    if (fd_.get() < 0) fail("open the program that is attached to " + cgroup.path().string());
-  }
-
-  RunStatistics statistics() const {
-    bpf_prog_info info{};
-    __u32 length = sizeof(info);
-    if (bpf_obj_get_info_by_fd(fd_.get(), &info, &length) != 0) fail("read a program's run time");
-    return {info.run_time_ns, info.run_cnt};
-  }
-
- private:
-  lab::Fd fd_;
-};
-
 // A program under test with its cgroup, its connection and what takes its records.
 struct Variant {
   std::string name;
@@ -135,7 +101,6 @@ struct Variant {
   Link link = nullptr;
   std::unique_ptr<tcpinfo::SockopsSource> source = nullptr;
   std::unique_ptr<Pair> pair = nullptr;
-  std::unique_ptr<AttachedProgram> program = nullptr;
   std::uint64_t drained = 0;
   std::vector<double> ns{};  // a callback, slice by slice
 
@@ -165,7 +130,6 @@ std::unique_ptr<Variant> plain(std::string name, bool emits, Choose choose) {
     variant->pair = std::make_unique<Pair>(variant->cgroup);
   }
   variant->link = attach(choose(*variant->skeleton), variant->cgroup);
-  variant->program = std::make_unique<AttachedProgram>(variant->cgroup);
   return variant;
 }
 
@@ -177,7 +141,6 @@ std::unique_ptr<Variant> ours(std::string name, tcpinfo::Mode mode, std::chrono:
   options.interval = interval;
   variant->source = std::make_unique<tcpinfo::SockopsSource>(options);
   variant->pair = std::make_unique<Pair>(variant->cgroup);
-  variant->program = std::make_unique<AttachedProgram>(variant->cgroup);
   variant->drain();
   variant->drained = 0;
   return variant;
@@ -198,15 +161,17 @@ class Waiter {
 constexpr std::size_t kExchanges = 250;  // a slice; its records fit into every ring
 
 void run_slice(Variant& variant) {
-  const auto before = variant.program->statistics();
+  const auto before = program_time(variant.cgroup.path());
   const auto drained = variant.drained;
   variant.pair->exchange(kExchanges);
-  const auto after = variant.program->statistics();
+  const auto after = program_time(variant.cgroup.path());
+  if (after.programs != 1)
+    throw std::runtime_error(fmt::format("{}: {} programs, not the one under test", variant.name, after.programs));
   const auto runs = after.runs - before.runs;
   // Acknowledgements may ride on data or not: one round trip is measured an exchange and end, now and then none.
   if (runs < kExchanges)
     throw std::runtime_error(fmt::format("{}: {} callbacks in {} exchanges", variant.name, runs, kExchanges));
-  variant.ns.push_back(static_cast<double>(after.nanoseconds - before.nanoseconds) / static_cast<double>(runs));
+  variant.ns.push_back((after.seconds - before.seconds) * 1e9 / static_cast<double>(runs));
   variant.drain();
   if (variant.records_an_exchange > 0 && variant.skeleton == nullptr && variant.drained - drained < runs)
     throw std::runtime_error(fmt::format("{}: {} callbacks, {} records", variant.name, runs, variant.drained - drained));
@@ -225,8 +190,12 @@ Result compare(std::string what, const Variant& ours, const Variant& floor, std:
 }  // namespace
 
 Outcome callbacks(const Options& options) {
-  const lab::Fd statistics(bpf_enable_stats(BPF_STATS_RUN_TIME));
-  if (statistics.get() < 0) throw NotPossible{"the kernel's run-time statistics need CAP_SYS_ADMIN"};
+  std::optional<tcpinfo::KernelStatistics> statistics;
+  try {
+    statistics.emplace();
+  } catch (const tcpinfo::Error& error) {
+    throw NotPossible{error.what()};
+  }
 
   using namespace std::chrono_literals;
   std::vector<std::unique_ptr<Variant>> variants;

@@ -2,7 +2,6 @@
 // Records that lie in ring buffers: how fast they are read and decoded.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <sched.h>
 
 #include <cerrno>
 #include <chrono>
@@ -15,6 +14,7 @@
 
 #include "drain.skel.h"
 #include "measurements.hpp"
+#include "placement.hpp"
 #include "ring.hpp"
 
 namespace bench {
@@ -30,24 +30,6 @@ constexpr std::size_t kRecordBytes = (sizeof(tcpinfo_record) + BPF_RINGBUF_HDR_S
   if (error == EPERM || error == EACCES) throw NotPossible{fmt::format("{} needs root", action)};
   throw std::system_error(error, std::generic_category(), action);
 }
-
-// What reader and writer of a ring share is measured on one processor: its caches hold what was just written.
-class OnOneCpu {
- public:
-  OnOneCpu() {
-    if (sched_getaffinity(0, sizeof(before_), &before_) != 0) fail(errno, "ask for the processors");
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
-    if (sched_setaffinity(0, sizeof(one), &one) != 0) fail(errno, "stay on one processor");
-  }
-  ~OnOneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
-  OnOneCpu(const OnOneCpu&) = delete;
-  OnOneCpu& operator=(const OnOneCpu&) = delete;
-
- private:
-  cpu_set_t before_{};
-};
 
 class Filler {
  public:
@@ -171,7 +153,8 @@ Result measure(const std::string& what, std::size_t ring_bytes, unsigned rings, 
 }  // namespace
 
 Outcome drain(const Options& options) {
-  const OnOneCpu on_one_cpu;
+  // What reader and writer of a ring share is measured on one processor: its caches hold what was just written.
+  const Pinned on_one_cpu(0);
   const tcpinfo::SockopsOptions defaults;
   const std::chrono::milliseconds time(options.quick ? 1'500 : 10'000);
   Outcome outcome;

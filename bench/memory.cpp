@@ -33,6 +33,7 @@
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
 #include "measurements.hpp"
+#include "program_time.hpp"
 
 namespace bench {
 namespace {
@@ -209,10 +210,8 @@ class Watch {
 };
 
 void wait_until_attached(const lab::Cgroup& cgroup, std::size_t programs) {
-  const lab::Fd directory(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (int i = 0; i < 2000; ++i) {
-    __u32 ids[8], count = 8;
-    if (bpf_prog_query(directory.get(), BPF_CGROUP_SOCK_OPS, 0, nullptr, ids, &count) == 0 && count >= programs) return;
+    if (program_time(cgroup.path()).programs >= programs) return;
     std::this_thread::sleep_for(10ms);
   }
   throw std::runtime_error("tcpinfo watch did not attach");

@@ -14,14 +14,17 @@
 namespace bench {
 
 Pinned::Pinned(int index) {
-  sched_getaffinity(0, sizeof(old_), &old_);
+  const auto check = [](int result, const char* action) {
+    if (result != 0) throw tcpinfo::Error({errno, std::system_category()}, action, "");
+  };
+  check(sched_getaffinity(0, sizeof(old_), &old_), "ask for the CPUs of a thread");
   index %= CPU_COUNT(&old_);
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &old_) || index-- > 0) continue;
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    sched_setaffinity(0, sizeof(one), &one);
+    check(sched_setaffinity(0, sizeof(one), &one), "keep a thread on one CPU");
     return;
   }
 }

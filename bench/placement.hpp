@@ -8,6 +8,7 @@
 namespace bench {
 
 /// This thread runs on one CPU while this lives: the `index`-th of those it may use, counted round.
+/// Throws tcpinfo::Error.
 class Pinned {
  public:
   explicit Pinned(int index);

@@ -11,18 +11,16 @@
 
 #include <tcpinfo/error.hpp>
 
+#include "lab/fd.hpp"
+
 namespace bench {
 namespace {
 
-[[noreturn]] void fail(int error, std::string action, std::string way_out = {}) {
-  throw tcpinfo::Error({error, std::system_category()}, std::move(action), std::move(way_out));
+[[noreturn]] void fail(int error, std::string action) {
+  throw tcpinfo::Error({error, std::system_category()}, std::move(action), {});
 }
 
 }  // namespace
-
-ProgramStatistics::ProgramStatistics() : enabled_(bpf_enable_stats(BPF_STATS_RUN_TIME)) {
-  if (enabled_.get() < 0) fail(errno, "switch on the BPF run-time statistics", "needs CAP_SYS_ADMIN");
-}
 
 ProgramTime program_time(const std::filesystem::path& cgroup) {
   const lab::Fd directory(::open(cgroup.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -38,6 +36,7 @@ ProgramTime program_time(const std::filesystem::path& cgroup) {
     bpf_prog_info info{};
     __u32 size = sizeof(info);
     if (bpf_obj_get_info_by_fd(program.get(), &info, &size) != 0) fail(errno, "ask for a program's run time");
+    ++sum.programs;
     sum.runs += info.run_cnt;
     sum.seconds += static_cast<double>(info.run_time_ns) / 1e9;
   }
