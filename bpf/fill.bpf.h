@@ -104,6 +104,11 @@ struct tcpinfo_moment {
 	__u32 source;
 	__u32 state;	 /* after the event: in a state callback the socket still holds the old one */
 	__u32 old_state; /* 0: not a transition */
+	__u32 lost_records;
+	__u32 pid;	 /* 0: not known */
+	__u32 triggered; /* 0: there is no trigger */
+	__u32 adopted;
+	__u64 comm[2];
 	_Bool follows;	 /* the caller follows the connection and knows its generation */
 	_Bool swept;
 	_Bool connecting; /* TCP_CONNECT callback: snd_nxt is not set yet, notsent_bytes would be garbage */
@@ -478,6 +483,18 @@ static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct 
 	PUT(is_mptcp, tp->is_mptcp);
 	PUT(shutdown, sk->sk_shutdown);
 	PUT(tos, icsk->icsk_inet.tos);
+	PUT(uid, sk->sk_uid.val);
+	PUT_IF(moment->follows, lost_records, moment->lost_records);
+	PUT_IF(moment->follows, adopted, moment->adopted);
+	PUT_IF(moment->triggered, triggered, moment->triggered);
+	PUT_IF(moment->pid, pid, moment->pid);
+	r->comm.halves[0] = moment->comm[0];
+	r->comm.halves[1] = moment->comm[1];
+	if (moment->pid)
+		MARK(comm);
+	WRITTEN(comm);
+	PUT_ABSENT(inode);	/* three more lines of cache */
+	PUT_ABSENT(lost_event); /* gaps are told by user space */
 
 	PUT(pacing_rate, sk->sk_pacing_rate);
 	PUT(max_pacing_rate, sk->sk_max_pacing_rate);

@@ -77,6 +77,10 @@ struct dst_entry {
 	unsigned long _metrics; /* a pointer and flags */
 };
 
+typedef struct {
+	__u32 val;
+} kuid_t;
+
 struct sock {
 	struct sock_common __sk_common;
 	struct dst_entry *sk_dst_cache;
@@ -94,6 +98,7 @@ struct sock {
 	unsigned long sk_max_pacing_rate;
 	int sk_sndbuf;
 	__u8 sk_shutdown;
+	kuid_t sk_uid;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 	struct sock_cgroup_data sk_cgrp_data;

@@ -3,116 +3,17 @@
  * The sockops source: a sock_ops program that follows connections from birth to close, and the sweep that samples those
  * for which no RTT callback comes (receivers, idle, stalled).
  */
-#include "fill.bpf.h"
+#include "emit.bpf.h"
 #include "filter.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define TCP_CLOSE 7
 
-const volatile struct tcpinfo_settings settings;
-
-/* Only so that the object's BTF describes the record: a test compares it with what user space takes it for. */
-const struct tcpinfo_record *record_layout;
-
 /* Set when a sweep begins: what is due is decided by it, so that a socket that is not due costs no clock. */
 __u64 sweep_time_ns;
 __u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
 __u64 sweep_samples;
-
-/*
- * The consumer is woken when a ring holds this much. The consumer sets it: 0 where it sleeps until there is a record, the
- * watermark where it comes by itself before records are too old. Who wakes it sets NEVER: one wake-up a drain.
- */
-#define NEVER (~0ULL)
-#define QUERY_EVERY 8
-__u64 wakeup_at;
-
-struct connection {
-	__u64 sampled_ns;
-	__u64 netns_cookie;
-	__u64 cgroup_id;
-	__u32 due_jiffies; /* before it no sample is due; from it on the clock decides */
-	__u32 sequence;
-	__u32 generation;
-	__u32 closed;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct connection);
-} connections SEC(".maps");
-
-struct ring {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096); /* those that are put in may have another size */
-};
-
-/* By CPU: 52 producers on one ring get a tenth of what one gets. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1); /* set before load */
-	__type(key, __u32);
-	__array(values, struct ring);
-} records SEC(".maps");
-
-/* Readable while the consumer is wanted: rings of records would be as long as there is a record in them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096); /* a page, whatever its size */
-} bell SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct tcpinfo_counters);
-} counters SEC(".maps");
-
-/* A callback in process context can be interrupted by one in softirq on the same CPU, hence atomic. */
-#define COUNT(c, member) __sync_fetch_and_add(&(c)->member, 1)
-
-static __always_inline struct tcpinfo_counters *get_counters(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&counters, &zero);
-}
-
-static __always_inline void ring_bell(struct tcpinfo_counters *count, __u64 at)
-{
-	void *ringing;
-
-	if (__sync_lock_test_and_set(&wakeup_at, NEVER) == NEVER)
-		return; /* another CPU was first */
-	ringing = bpf_ringbuf_reserve(&bell, sizeof(__u64), 0);
-	if (ringing) {
-		COUNT(count, wakeups);
-		bpf_ringbuf_discard(ringing, BPF_RB_FORCE_WAKEUP);
-	} else {
-		wakeup_at = at; /* the next record tries again */
-	}
-}
-
-/*
- * After the record's submission: its exchange is a full barrier between the producer's position and wakeup_at. The
- * consumer that falls asleep sets wakeup_at, then looks at the positions: one of the two sees the other.
- */
-static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring, __u64 emitted)
-{
-	__u64 at = *(volatile __u64 *)&wakeup_at;
-
-	if (at == NEVER)
-		return;
-	/* A watermark of many records may be passed by a few: the question costs as much as ten fields. */
-	if (at > QUERY_EVERY * 4 * sizeof(struct tcpinfo_record) && emitted % QUERY_EVERY)
-		return;
-	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
-		return;
-	ring_bell(count, at);
-}
 
 /* For the sweep, which the consumer itself runs: it stops where callbacks need the rest, and goes on after a drain. */
 static __always_inline int ring_has_room(void)
@@ -125,47 +26,6 @@ static __always_inline int ring_has_room(void)
 		return 1;
 	ring = bpf_map_lookup_elem(&records, &cpu);
 	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= settings.ring_bytes / 2;
-}
-
-/*
- * Takes the connection's next sequence number also when the record is lost: the gap shows. Without a connection the
- * record is the only one.
- */
-static __always_inline void emit(const struct tcp_sock *tp, struct connection *connection,
-				 struct tcpinfo_moment *moment)
-{
-	struct tcpinfo_counters *count = get_counters();
-	struct tcpinfo_record *r;
-	__u32 cpu = bpf_get_smp_processor_id();
-	__u64 event = moment->event, emitted;
-	void *ring;
-
-	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
-	if (!count || event >= TCPINFO_EVENTS)
-		return;
-	if (connection) {
-		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
-		moment->generation = connection->generation;
-		moment->netns_cookie = connection->netns_cookie;
-		moment->cgroup_id = connection->cgroup_id;
-	} else {
-		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
-		moment->cgroup_id = cgroup_id_of(tp);
-	}
-	emitted = COUNT(count, emitted[event]);
-	ring = bpf_map_lookup_elem(&records, &cpu);
-	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
-	if (!r) {
-		__u64 at = *(volatile __u64 *)&wakeup_at;
-
-		COUNT(count, lost[event]);
-		if (at != NEVER) /* a watermark that no number of records comes to exactly */
-			ring_bell(count, at);
-		return;
-	}
-	tcpinfo_fill(r, tp, moment);
-	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	wake_consumer(count, ring, emitted);
 }
 
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)

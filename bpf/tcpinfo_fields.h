@@ -12,7 +12,7 @@
  *   kind     identity counter gauge state flags; a counter never goes back while the connection lasts
  *   kernel   where sock_ops and the iterator read it, as of kernel 6.18
  *   since    first kernel whose tcp_info or netlink has it; the BPF sources may read it on older ones. "": our own
- *   sources  who gives it: all, bpf (sockops and iter), sockops, nobody
+ *   sources  who gives it: all, bpf (sockops and iter), sockops, inet_diag, nobody
  *   iperf3   what iperf3's JSON calls it, or ""
  *   rule     how iperf3's figure follows from ours: none, equal (the value itself), times_snd_mss (value * snd_mss),
  *            delta (the difference over the interval), ledger (see tcpinfo-validate)
@@ -138,7 +138,15 @@ X(skmem_fwd_alloc, u32, number, bytes, gauge, "sock.sk_forward_alloc", "3.6", al
 X(skmem_wmem_queued, u32, number, bytes, gauge, "sock.sk_wmem_queued", "3.6", all, "", none, "Memory of the send queue") \
 X(skmem_optmem, u32, number, bytes, gauge, "sock.sk_omem_alloc", "3.6", all, "", none, "Memory of options and socket storage") \
 X(skmem_backlog, u32, number, bytes, gauge, "sock.sk_backlog.len", "3.6", all, "", none, "Memory of packets waiting for the socket's lock") \
-X(skmem_drops, u32, number, packets, counter, "sock.sk_drops", "4.7", all, "", none, "Packets dropped by the socket")
+X(skmem_drops, u32, number, packets, counter, "sock.sk_drops", "4.7", all, "", none, "Packets dropped by the socket") \
+X(uid, u32, number, none, identity, "sock.sk_uid", "2.6", all, "", none, "User who owns the socket; inet_diag: as seen from the reader's user namespace") \
+X(lost_records, u32, number, count, gauge, "counted by the source", "", sockops, "", none, "Records of this connection lost since the one before this; in a gap record those of all connections since the gap record before; absent in close mode") \
+X(pid, u32, number, none, identity, "cgroup/sock_create", "", sockops, "", none, "Process that owns the socket, where owners are asked for and it is known") \
+X(triggered, u16, number, none, flags, "the trigger", "", sockops, "", none, "Which alternatives of the trigger hold: 1 the first, 2 the second, 4 the third; absent without a trigger") \
+X(lost_event, u8, event, none, state, "counted by the source", "", sockops, "", none, "Of which event the records are that a gap record tells of") \
+X(adopted, u8, number, none, state, "constant", "", sockops, "", none, "The connection is older than the attach: 1 followed by callbacks, 2 by the sweep and a tracepoint; 0 it is not older") \
+X(inode, u64, number, none, identity, "inet_diag_msg.idiag_inode", "2.6", inet_diag, "", none, "Inode of the socket as in /proc/PID/fd; absent where no process holds it") \
+X(comm, name, text, none, identity, "cgroup/sock_create", "", sockops, "", none, "Name of that process's main thread, as in /proc/PID/comm")
 /* clang-format on */
 
 #endif

@@ -22,6 +22,10 @@ struct Draft {
     const auto bit = static_cast<unsigned>(field);
     present[bit / 64] &= ~(std::uint64_t{1} << (bit % 64));
   }
+  bool has(Field field) const noexcept {
+    const auto bit = static_cast<unsigned>(field);
+    return (present[bit / 64] >> (bit % 64)) & 1;
+  }
   void finish() const noexcept { std::memcpy(record.present, present, sizeof(present)); }
 };
 

@@ -30,6 +30,7 @@ constexpr std::uint32_t source_bits(Sources sources) noexcept {
     case Sources::all: return kSockops | kIter | kInetDiag;
     case Sources::bpf: return kSockops | kIter;
     case Sources::sockops: return kSockops;
+    case Sources::inet_diag: return kInetDiag;
     case Sources::nobody: break;
   }
   return 0;

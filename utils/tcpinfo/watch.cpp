@@ -1,444 +1,65 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <sys/epoll.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <csignal>
-#include <cstdint>
-#include <cstdio>
-#include <functional>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-#include <rapidjson/prettywriter.h>
-#include <rapidjson/stringbuffer.h>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
-#include <boost/asio/steady_timer.hpp>
+#include <CLI/CLI.hpp>
 
-#include <tcpinfo/monitor.hpp>
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "command.hpp"
-#include "cost.hpp"
-#include "json.hpp"
-#include "open.hpp"
 #include "output.hpp"
 #include "record_writer.hpp"
-#include "units.hpp"
+#include "stream.hpp"
 
 namespace cli {
 namespace {
 
-namespace asio = boost::asio;
-using std::chrono::nanoseconds;
-using tcpinfo::Statistics;
-
-// As on the command line: what is empty was not given.
 struct Arguments {
-  std::optional<std::string> cgroup, source, mode, interval, filter, format, duration, stats, latency, ring_size, netns,
-      count, every;
-  bool cost = false;
+  StreamArguments stream;
+  std::optional<std::string> format;
   std::vector<std::string> fields;
 };
 
-// Checked and without contradictions.
-struct Settings {
-  std::string cgroup;  // empty: none was given
-  std::string netns;
-  tcpinfo::SourceId source = tcpinfo::SourceId::kSockops;
-  tcpinfo::Mode mode = tcpinfo::Mode::kPolling;
-  nanoseconds interval = std::chrono::milliseconds(100);
-  nanoseconds latency = std::chrono::milliseconds(50);
-  std::size_t ring_bytes = tcpinfo::SockopsOptions{}.ring_bytes;
-  tcpinfo::Filter filter;
-  std::vector<tcpinfo::Field> fields;
-  Format format = Format::kTable;
-  std::optional<nanoseconds> duration;
-  std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
-  std::optional<std::string> stats;
-  bool cost = false;
-  nanoseconds every = std::chrono::seconds(1);
-};
-
-void forbid(bool given, std::string_view option, std::string_view with, std::string_view why) {
-  if (given) usage_error(fmt::format("{} makes no sense with {}: {}", option, with, why));
-}
-
-Settings check(const Arguments& given) {
-  static constexpr std::string_view kModes[] = {"polling", "state", "close"};
-
-  Settings settings;
-  if (given.source) settings.source = parse_source("--source", *given.source, kAllSources);
-  const bool sockops = settings.source == tcpinfo::SourceId::kSockops;
-  if (given.mode) settings.mode = static_cast<tcpinfo::Mode>(choose("--mode", *given.mode, kModes));
-  if (given.interval) settings.interval = parse_duration("--interval", *given.interval);
-  if (given.latency) settings.latency = parse_duration("--latency", *given.latency);
-  if (given.ring_size) settings.ring_bytes = parse_size("--ring-size", *given.ring_size);
-  if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
-  if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
-  settings.format = parse_format(given.format);
-  settings.fields = parse_fields(given.fields);
-  settings.cgroup = given.cgroup.value_or("");
-  settings.netns = given.netns.value_or("");
-  if (given.count) settings.count = parse_count("--count", *given.count);
-  settings.stats = given.stats;
-  settings.cost = given.cost;
-  if (given.every) settings.every = parse_duration("--every", *given.every);
-
-  if (sockops) {
-    forbid(given.netns.has_value(), "--netns", "--source sockops",
-           "it follows a cgroup through all network namespaces");
-    forbid(given.interval && settings.mode != tcpinfo::Mode::kPolling, "--interval",
-           fmt::format("--mode {}", tcpinfo::name(settings.mode)), "only polling takes samples");
-  } else {
-    const auto with = fmt::format("--source {}", tcpinfo::name(settings.source));
-    forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
-           fmt::format("--mode {}", tcpinfo::name(settings.mode)), with,
-           "it gives samples only; sockops sees events");
-    forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
-    forbid(given.latency.has_value(), "--latency", with, "its records come at once with each pass");
-    forbid(settings.interval == nanoseconds::zero(), "--interval 0", with,
-           "it has to be asked each time; only sockops sees every RTT measurement");
-  }
-  if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
-  if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
-  if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
-  if (given.every && !given.cost)
-    usage_error("--every makes no sense without --cost: it is the time between its lines");
-  // Each line costs some system calls itself.
-  if (settings.every < std::chrono::milliseconds(10))
-    usage_error(fmt::format("--every {}: it is 10ms or more", *given.every));
-  return settings;
-}
-
-std::unique_ptr<tcpinfo::Source> open(const Settings& settings) {
-  if (settings.source != tcpinfo::SourceId::kSockops)
-    return open_snapshots(settings.source, {.interval = settings.interval,
-                                            .filter = settings.filter,
-                                            .cgroup = settings.cgroup,
-                                            .netns = settings.netns});
-  check_named(settings.cgroup, {});
-  return open_source([&]() -> std::unique_ptr<tcpinfo::Source> {
-    tcpinfo::SockopsOptions options;
-    options.cgroup = settings.cgroup.empty() ? tcpinfo::cgroup2_mount() : std::filesystem::path(settings.cgroup);
-    options.mode = settings.mode;
-    options.interval = settings.interval;
-    options.filter = settings.filter;
-    options.ring_bytes = settings.ring_bytes;
-    options.latency = settings.latency;
-    return std::make_unique<tcpinfo::SockopsSource>(options);
-  });
-}
-
-// Calls back when the reader of a pipe has gone, also while nothing is written. The pipe itself is not given to Asio,
-// which would make it non-blocking for all that share it: it stands in an epoll instance of its own.
-class HangUp {
+/// Prints records on standard output.
+class Printer final : public Consumer {
  public:
-  HangUp(asio::io_context& loop, int descriptor, std::function<void()> gone) : epoll_(loop) {
-    struct stat status {};
-    if (fstat(descriptor, &status) != 0 || !(S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))) return;
-    const int instance = epoll_create1(EPOLL_CLOEXEC);
-    if (instance < 0) return;
-    epoll_.assign(instance);
-    epoll_event nothing_but_errors{};
-    if (epoll_ctl(instance, EPOLL_CTL_ADD, descriptor, &nothing_but_errors) != 0) return;
-    epoll_.async_wait(asio::posix::stream_descriptor::wait_read, [gone = std::move(gone)](const auto& error) {
-      if (!error) gone();
-    });
-  }
+  Printer(Format format, const std::vector<tcpinfo::Field>& fields)
+      : output_(Output::standard()), writer_(format, fields, TableKind::kLive, output_) {}
+
+  int descriptor() const noexcept override { return output_.descriptor(); }
+  void append(const tcpinfo::Record& record) override { writer_.append(record); }
+  void flush() override { writer_.flush(); }
+  void finish() override { output_.finish(); }
+  void discard() noexcept override { output_.buffer().clear(); }
 
  private:
-  asio::posix::stream_descriptor epoll_;
-};
-
-// What became of the records, the source's books closed: emitted = delivered + lost, event by event.
-struct Account {
-  explicit Account(const Statistics& final) : statistics(final) {
-    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
-      left[event] = final.emitted[event] - final.delivered[event] - final.lost_ring[event] - final.lost_sink[event];
-  }
-  std::uint64_t lost() const {
-    return Statistics::sum(statistics.lost_ring) + Statistics::sum(statistics.lost_sink) + Statistics::sum(left);
-  }
-
-  Statistics statistics;
-  tcpinfo::EventCounts left;  // made between the last look into the ring and the end
-  std::uint64_t written = 0;
-  std::uint64_t errors = 0;
-};
-
-// Before the programs are loaded, so that their first run is counted. A source without programs needs no privilege.
-std::optional<tcpinfo::KernelStatistics> take_statistics(const Settings& settings) {
-  if (!settings.cost || settings.source == tcpinfo::SourceId::kInetDiag) return std::nullopt;
-  return tcpinfo::KernelStatistics();
-}
-
-class Watch {
- public:
-  explicit Watch(const Settings& settings)
-      : settings_(settings),
-        kernel_statistics_(take_statistics(settings)),
-        output_(Output::standard()),
-        signals_(loop_, SIGINT, SIGTERM),  // before the source is open and anything is written
-        end_(loop_),
-        cost_timer_(loop_),
-        monitor_(loop_, open(settings)),
-        stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt),
-        writer_(settings.format, settings.fields, TableKind::kLive, output_) {}
-
-  Exit run() {
-    signals_.async_wait([this](const auto& error, int) {
-      if (!error) loop_.stop();
-    });
-    if (settings_.duration) {
-      end_.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(*settings_.duration));
-      end_.async_wait([this](const auto& error) {
-        if (!error) loop_.stop();
-      });
-    }
-    const HangUp hang_up(loop_, output_.descriptor(), [this] {
-      reader_gone_ = true;
-      loop_.stop();
-    });
-    if (settings_.cost) {
-      first_cost_ = last_cost_ = read_cost(monitor_.source());
-      cost_timer_.expires_at(first_cost_.time);
-      show_cost_later();
-    }
-    monitor_.start([this](const tcpinfo::Record& record) { on_record(record); },
-                   [this](const boost::system::error_code& error) { on_error(error); });
-
-    std::optional<Failure> failure;
-    try {
-      loop_.run();
-      monitor_.stop();
-      monitor_.source().stop();
-      if (!reader_gone_) take_what_is_left();
-      output_.finish();
-    } catch (const OutputClosed&) {
-      reader_gone_ = true;
-    } catch (const OutputInterrupted&) {
-      output_.buffer().clear();
-    } catch (const Failure& error) {
-      failure = error;
-    }
-    if (!failure) failure = failure_;
-    if (settings_.cost) last_cost_ = read_cost(monitor_.source());
-    monitor_.close();
-
-    Account account(monitor_.statistics());
-    account.written = written_;
-    account.errors = errors_;
-    if (stats_) write_statistics(account);
-    if (!reader_gone_) {
-      print_summary(account);
-      if (settings_.cost) say(cost_table(first_cost_, last_cost_));
-    }
-    if (failure) throw *failure;
-    return kOk;
-  }
-
- private:
-  bool is_sockops() const { return settings_.source == tcpinfo::SourceId::kSockops; }
-
-  void on_record(const tcpinfo::Record& record) {
-    writer_.append(record);
-    // One write for all the records of a turn.
-    if (!flush_posted_) {
-      flush_posted_ = true;
-      asio::post(loop_, [this] {
-        flush_posted_ = false;
-        writer_.flush();
-      });
-    }
-    if (++written_ == settings_.count) {
-      monitor_.stop();
-      loop_.stop();
-    }
-  }
-
-  // The next moment counts from the one that was due, so that the lines keep their pace; after a stall it starts anew.
-  void show_cost_later() {
-    const auto step = std::chrono::duration_cast<asio::steady_timer::duration>(settings_.every);
-    cost_timer_.expires_at(std::max(cost_timer_.expiry() + step, last_cost_.time));
-    cost_timer_.async_wait([this](const auto& error) {
-      if (error) return;
-      const auto now = read_cost(monitor_.source());
-      say(cost_line(last_cost_, now) + '\n');
-      last_cost_ = now;
-      show_cost_later();
-    });
-  }
-
-  // Nobody is left to be told that standard error cannot be written.
-  static void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
-
-  void on_error(const boost::system::error_code& error) {
-    ++errors_;
-    switch (error.value()) {
-      case EINTR:
-      case EAGAIN:
-      case ENOMEM:
-      case ENOBUFS:
-        return;  // the next turn tries again
-      default:
-        break;
-    }
-    failure_.emplace(kFailed, fmt::format("read from {}: {}", tcpinfo::name(monitor_.source().id()), error.message()));
-    loop_.stop();
-  }
-
-  // What was made before the end is shown, within bounds: a host that is busy enough makes more all the time.
-  void take_what_is_left() {
-    constexpr std::size_t kTurn = 256;
-    const auto cpus = static_cast<std::uint64_t>(sysconf(_SC_NPROCESSORS_CONF));
-    for (std::uint64_t most = is_sockops() ? settings_.ring_bytes / 64 * cpus : 0;
-         most > 0 && written_ < settings_.count;) {
-      const auto wanted = std::min<std::uint64_t>({kTurn, most, settings_.count - written_});
-      const auto got = monitor_.source().drain(
-          [this](const tcpinfo::Record& record) {
-            writer_.append(record);
-            ++written_;
-          },
-          wanted);
-      if (got.records == 0) break;
-      most -= std::min<std::uint64_t>(most, got.records);
-      writer_.flush();
-    }
-  }
-
-  void write_statistics(const Account& account) {
-    const Statistics& s = account.statistics;
-    rapidjson::StringBuffer buffer;
-    rapidjson::PrettyWriter<rapidjson::StringBuffer> json(buffer);
-    json.SetIndent(' ', 2);
-    const auto number = [&json](std::string_view name, std::uint64_t value) {
-      key(json, name);
-      json.Uint64(value);
-    };
-    const auto counts = [&](std::string_view name, const tcpinfo::EventCounts& by_event) {
-      key(json, name);
-      json.StartObject();
-      number("total", Statistics::sum(by_event));
-      for (std::size_t event = TCPINFO_EVENT_NONE + 1; event < tcpinfo::kEventCount; ++event)
-        number(tcpinfo::name(static_cast<tcpinfo::Event>(event)), by_event[event]);
-      json.EndObject();
-    };
-    json.StartObject();
-    put(json, "source", tcpinfo::name(monitor_.source().id()));
-    counts("emitted", s.emitted);
-    counts("delivered", s.delivered);
-    key(json, "lost");
-    json.StartObject();
-    number("total", account.lost());
-    counts("ring", s.lost_ring);
-    counts("sink", s.lost_sink);
-    counts("left", account.left);
-    json.EndObject();
-    number("written", account.written);
-    number("errors", account.errors);
-    number("malformed", s.malformed);
-    if (is_sockops()) {
-      number("connections", s.connections);
-      number("filtered", s.filtered);
-      number("untracked", s.untracked);
-      number("wakeups", s.wakeups);
-      number("sweeps", s.sweeps);
-    } else {
-      number("dumps", s.dumps);
-      number("dumps_interrupted", s.dumps_interrupted);
-    }
-    if (settings_.cost) put_cost(json, first_cost_, last_cost_);
-    json.EndObject();
-    stats_->write(std::string(buffer.GetString(), buffer.GetSize()) + '\n');
-  }
-
-  void print_summary(const Account& account) const {
-    const Statistics& s = account.statistics;
-    std::string text = fmt::format("tcpinfo: {} records emitted, {} delivered, {} lost", Statistics::sum(s.emitted),
-                                   Statistics::sum(s.delivered), account.lost());
-    std::string_view separator = " (";
-    const auto cause = [&](std::string_view name, std::uint64_t lost) {
-      if (lost == 0) return;
-      text += fmt::format("{}{} {}", separator, lost, name);
-      separator = ", ";
-    };
-    cause("ring full", Statistics::sum(s.lost_ring));
-    cause("not wanted after the end", Statistics::sum(s.lost_sink));
-    cause("left in the ring at the end", Statistics::sum(account.left));
-    if (account.lost() > 0) text += ')';
-    if (is_sockops())
-      text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);
-    else
-      text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
-    if (s.malformed > 0) text += fmt::format("; {} malformed", s.malformed);
-    fmt::print(stderr, "{}\n", text);
-  }
-
-  Settings settings_;
-  std::optional<tcpinfo::KernelStatistics> kernel_statistics_;
   Output output_;
-  asio::io_context loop_{1};
-  asio::signal_set signals_;
-  asio::steady_timer end_;
-  asio::steady_timer cost_timer_;
-  tcpinfo::Monitor monitor_;
-  std::optional<Output> stats_;
   RecordWriter writer_;
-  std::optional<Failure> failure_;
-  CostReading first_cost_, last_cost_;  // with --cost
-  std::uint64_t written_ = 0;
-  std::uint64_t errors_ = 0;
-  bool flush_posted_ = false;
-  bool reader_gone_ = false;
 };
+
+Exit watch(const Arguments& given) {
+  const auto settings = check(given.stream);
+  const auto format = parse_format(given.format);
+  Printer printer(format, parse_fields(given.fields));
+  return run_stream(settings, [&] { return open(settings); }, printer);
+}
 
 }  // namespace
 
 void add_watch(CLI::App& app, Command& chosen) {
   auto* command = app.add_subcommand("watch", "Print records of TCP connections as they come");
   auto given = std::make_shared<Arguments>();
+  add_stream_options(*command, given->stream);
   const auto option = [&](const char* name, auto& into, const char* type, const char* text) {
     command->add_option(name, into, text)->type_name(type);
   };
-  option("--cgroup", given->cgroup, "PATH",
-         "Connections of this cgroup v2 and all below it [sockops: the whole mount; others: all sockets]");
-  option("--source", given->source, "SOURCE", "sockops (eBPF callbacks), inet_diag (netlink) or iter (eBPF iterator) [sockops]");
-  option("--mode", given->mode, "MODE",
-         "polling (samples), state (a record a transition) or close (final totals only) [polling]");
-  option("--interval", given->interval, "TIME",
-         "Time between samples of a connection, in ns, us, ms or s; 0: at every RTT measurement [100ms]");
-  option("--filter", given->filter, "EXPR", "Only these connections, as 'peer_port == 443 and address in 10.0.0.0/8'");
   command
       ->add_option("--fields", given->fields, "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
       ->type_name("NAMES")
       ->delimiter(',');
   option("--format", given->format, "FORMAT", "table, jsonl or csv [table on a terminal, else jsonl]");
-  option("--duration", given->duration, "TIME", "End after this time");
-  option("--count", given->count, "N", "End after this many records");
-  option("--stats", given->stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");
-  option("--latency", given->latency, "TIME",
-         "sockops: print records at the latest this long after they were made [50ms]");
-  command->add_flag(
-      "--cost", given->cost,
-      "Say on standard error what this costs: CPU time of its programs and of this process, wake-ups, memory; "
-      "sockops and iter: needs CAP_SYS_ADMIN");
-  option("--every", given->every, "TIME", "Time between two lines of --cost [1s]");
-  option("--ring-size", given->ring_size, "SIZE",
-         "sockops: bytes of the ring buffer of each CPU, a power of two, as 64K [512K]");
-  option("--netns", given->netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");
   command->footer(
       "Examples:\n"
       "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"
@@ -459,7 +80,7 @@ void add_watch(CLI::App& app, Command& chosen) {
       "\n"
       "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"
       "Ends at --duration, --count, SIGINT or SIGTERM, then says on standard error what was emitted, delivered, lost.");
-  command->callback([given, &chosen] { chosen = [given] { return Watch(check(*given)).run(); }; });
+  command->callback([given, &chosen] { chosen = [given] { return watch(*given); }; });
 }
 
 }  // namespace cli

@@ -52,8 +52,8 @@ inline constexpr std::size_t kEventCount = TCPINFO_EVENTS;
 enum class Format : std::uint8_t { number, event, source, family, address, state, ca_state, boolean, text };
 enum class Unit : std::uint8_t { none, ns, us, ms, bytes, bytes_per_s, segments, packets, count, scale256 };
 enum class Kind : std::uint8_t { identity, counter, gauge, state, flags };
-/// Who gives a field: every source; those that read it in the kernel by BPF; the one that follows connections; nobody.
-enum class Sources : std::uint8_t { all, bpf, sockops, nobody };
+/// Who gives a field: every source; those that read it in the kernel by BPF; one of them alone; nobody.
+enum class Sources : std::uint8_t { all, bpf, sockops, inet_diag, nobody };
 /// How iperf3's figure follows from ours.
 enum class Rule : std::uint8_t { none, equal, times_snd_mss, delta, ledger };
 

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "command.hpp"
+
+namespace cli {
+
+/// What the subcommands that follow a source share. As on the command line: what is empty was not given.
+struct StreamArguments {
+  std::optional<std::string> cgroup, source, mode, interval, filter, duration, stats, latency, ring_size, netns, count,
+      every;
+  bool cost = false;
+};
+
+void add_stream_options(CLI::App& command, StreamArguments& given);
+
+/// Checked and without contradictions.
+struct StreamSettings {
+  std::string cgroup;  // empty: none was given
+  std::string netns;
+  tcpinfo::SourceId source = tcpinfo::SourceId::kSockops;
+  tcpinfo::Mode mode = tcpinfo::Mode::kPolling;
+  std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
+  std::chrono::nanoseconds latency = std::chrono::milliseconds(50);
+  std::size_t ring_bytes = tcpinfo::SockopsOptions{}.ring_bytes;
+  tcpinfo::Filter filter;
+  std::optional<std::chrono::nanoseconds> duration;
+  std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
+  std::optional<std::string> stats;
+  bool cost = false;
+  std::chrono::nanoseconds every = std::chrono::seconds(1);
+};
+
+/// Throws Failure (kUsage).
+StreamSettings check(const StreamArguments& given);
+/// The source that was asked for. Throws Failure, tcpinfo::Error.
+std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings);
+
+/// Where the records of a stream go. What its functions throw ends the stream: OutputClosed, OutputInterrupted, Failure.
+class Consumer {
+ public:
+  virtual ~Consumer() = default;
+  /// Of the pipe whose reader may go away, -1 if there is none.
+  virtual int descriptor() const noexcept { return -1; }
+  virtual void append(const tcpinfo::Record& record) = 0;
+  /// After all the records of a turn.
+  virtual void flush() = 0;
+  /// At the end, once.
+  virtual void finish() = 0;
+  /// What was appended and cannot be written any more is not wanted.
+  virtual void discard() noexcept {}
+};
+
+/// Passes records to `consumer` until --duration, --count, a signal or a failure ends it, then says on standard error what
+/// was emitted, delivered and lost. `open_source` is called when signals are already handled.
+Exit run_stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
+                Consumer& consumer);
+
+}  // namespace cli
