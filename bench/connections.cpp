@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <bpf/bpf.h>
-#include <fcntl.h>
-#include <linux/bpf.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -27,11 +20,11 @@
 
 #include <fmt/format.h>
 
-#include <tcpinfo/error.hpp>
 #include <tcpinfo/sockops.hpp>
 
 #include "consumer.hpp"
 #include "empty_program.hpp"
+#include "lab/connections.hpp"
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
 #include "measurements.hpp"
@@ -49,18 +42,6 @@ constexpr int kConnectionsASlice = 200;
 constexpr int kWarmUp = 20;
 constexpr int kLeastRounds = 30;
 
-[[noreturn]] void fail(std::string action) {
-  throw tcpinfo::Error({errno, std::system_category()}, std::move(action), "");
-}
-
-sockaddr_in address_of(std::uint32_t host, std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(host);
-  address.sin_port = htons(port);
-  return address;
-}
-
 double thread_cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -72,33 +53,19 @@ struct Slice {
   double cpu = 0, elapsed = 0;
 };
 
-/// Connections made one after the other by this thread, which is their server too.
-class Connections {
+/// Connections that a thread makes in a network namespace, and what they take.
+class TimedConnections {
  public:
-  explicit Connections(const lab::Netns& netns) : netns_(netns) {
-    // Else the ends that wait out TIME_WAIT would pile up, and each slice find more of them than the one before.
-    netns_.run([] { write_setting("/proc/sys/net/ipv4/tcp_max_tw_buckets", "1024"); });
-  }
+  explicit TimedConnections(const lab::Netns& netns) : netns_(netns), connections_(netns) {}
 
-  /// Its socket, and all it accepts, belong to the cgroup that this process is in.
-  lab::Fd listen(std::uint16_t port) const {
-    lab::Fd listener;
-    netns_.run([&] { listener.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)); });
-    const auto address = address_of(INADDR_ANY, port);
-    if (listener.get() < 0 ||
-        ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
-        ::listen(listener.get(), 16) != 0)
-      fail("listen for connections");
-    return listener;
-  }
+  lab::Fd listen(std::uint16_t port) const { return connections_.listen(port); }
 
-  /// Connect, accept, one byte, close with FIN from the client's side first.
   Slice run(int count, int listener, std::uint16_t port) {
     Slice slice;
     netns_.run([&] {
       const auto begin = steady_clock::now();
       const double cpu_begin = thread_cpu_seconds();
-      for (int i = 0; i < count; ++i) one(listener, port);
+      for (int i = 0; i < count; ++i) connections_.one(listener, port);
       slice.cpu = (thread_cpu_seconds() - cpu_begin) / count;
       slice.elapsed = std::chrono::duration<double>(steady_clock::now() - begin).count() / count;
     });
@@ -106,21 +73,8 @@ class Connections {
   }
 
  private:
-  void one(int listener, std::uint16_t port) {
-    // Each to another address, so that no port is ever in use by a connection in TIME_WAIT.
-    destination_ = (destination_ + 1) % 0xfffff0;
-    const auto address = address_of(0x7f000001 + destination_, port);
-    lab::Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) fail("connect");
-    const lab::Fd server(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-    char byte = 'x';
-    if (server.get() < 0 || ::send(client.get(), &byte, 1, MSG_NOSIGNAL) != 1) fail("use a connection");
-    client.reset();
-    if (::recv(server.get(), &byte, 1, 0) != 1) fail("use a connection");
-  }
-
   const lab::Netns& netns_;
-  std::uint32_t destination_ = 0;
+  lab::Connections connections_;
 };
 
 /// What is attached to the cgroup, and which ends are in it.
@@ -175,7 +129,8 @@ void attach(Variant& variant) {
 }
 
 /// Slices of each in random order until the time is over, the floor among them.
-void run(const Options& options, Connections& connections, std::vector<Variant>& variants, std::chrono::seconds time) {
+void run(const Options& options, TimedConnections& connections, std::vector<Variant>& variants,
+         std::chrono::seconds time) {
   const lab::Cgroup elsewhere("bench-connections");
   std::uint16_t port = 7000;
   for (auto& variant : variants) {
@@ -217,7 +172,7 @@ Spread more_than_first(const std::vector<Variant>& variants, const Variant& vari
   return spread(more);
 }
 
-Curve grow(const Options& options, Connections& connections, std::string name, std::string x,
+Curve grow(const Options& options, TimedConnections& connections, std::string name, std::string x,
            const std::vector<int>& xs, const std::function<void(Variant&, int)>& prepare) {
   std::vector<Variant> variants;
   variants.push_back({.name = "nothing", .attached = Variant::Attached::kNothing});
@@ -226,10 +181,7 @@ Curve grow(const Options& options, Connections& connections, std::string name, s
     prepare(variants.back(), at);
   }
   run(options, connections, variants, options.quick ? 1s : 8s);
-  Curve curve{.name = std::move(name),
-              .x = std::move(x),
-              .y = "us more a connection, close mode",
-              .points = {}};
+  Curve curve{.name = std::move(name), .x = std::move(x), .y = "us more a connection, close mode", .points = {}};
   for (std::size_t i = 0; i < xs.size(); ++i)
     curve.points.emplace_back(xs[i], more_than_first(variants, variants[i + 1]));
   return curve;
@@ -241,16 +193,14 @@ std::unique_ptr<lab::Cgroup> cgroup_below(const fs::path& parent) {
 
 /// Connections on several CPUs at once, each made by a thread that is pinned there.
 Curve grow_cpus(const Options& options, const lab::Netns& netns) {
-  Curve curve{.name = "CPUs",
-              .x = "CPUs that make connections at once",
-              .y = "us more a connection, close mode",
-              .points = {}};
+  Curve curve{
+      .name = "CPUs", .x = "CPUs that make connections at once", .y = "us more a connection, close mode", .points = {}};
   const int cpus = static_cast<int>(std::thread::hardware_concurrency());
   for (int count = 1; count <= cpus; count *= 2) {
     std::array<Variant, 2> variants{Variant{.name = "nothing", .attached = Variant::Attached::kNothing},
                                     Variant{.name = "close mode"}};
     std::array<std::vector<lab::Fd>, 2> listeners;
-    std::vector<Connections> makers;
+    std::vector<TimedConnections> makers;
     for (int i = 0; i < count; ++i) makers.emplace_back(netns);
     constexpr std::uint16_t kPort = 7000;
     const auto port_of = [&](std::size_t variant, int cpu) {
@@ -289,7 +239,7 @@ Curve grow_cpus(const Options& options, const lab::Netns& netns) {
   return curve;
 }
 
-void grow(const Options& options, Connections& connections, Outcome& outcome) {
+void grow(const Options& options, TimedConnections& connections, Outcome& outcome) {
   outcome.curves.push_back(grow(options, connections, "nested cgroups", "cgroups from the watched one down", {1, 4, 16},
                                 [](Variant& variant, int depth) {
                                   fs::path parent;
@@ -325,7 +275,7 @@ Outcome connections(const Options& options) {
   variants.push_back({.name = "close mode, server's end alone", .mode = Mode::kClose, .client = false});
   variants.push_back({.name = "state mode, server's end alone", .mode = Mode::kState, .client = false});
 
-  Connections connections(netns);
+  TimedConnections connections(netns);
   run(options, connections, variants, options.quick ? 7s : 55s);
 
   Outcome outcome;

@@ -171,7 +171,9 @@ class Stream {
         end_(loop_),
         cost_timer_(loop_),
         monitor_(loop_, open_source()),
-        stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {}
+        stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {
+    consumer_.begin();
+  }
 
   Exit run() {
     signals_.async_wait([this](const auto& error, int) {

@@ -53,6 +53,8 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings);
 class Consumer {
  public:
   virtual ~Consumer() = default;
+  /// When the source is open, before its first record.
+  virtual void begin() = 0;
   /// Of the pipe whose reader may go away, -1 if there is none.
   virtual int descriptor() const noexcept { return -1; }
   virtual void append(const tcpinfo::Record& record) = 0;

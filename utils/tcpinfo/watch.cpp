@@ -26,17 +26,20 @@ struct Arguments {
 class Printer final : public Consumer {
  public:
   Printer(Format format, const std::vector<tcpinfo::Field>& fields)
-      : output_(Output::standard()), writer_(format, fields, TableKind::kLive, output_) {}
+      : output_(Output::standard()), format_(format), fields_(fields) {}
 
   int descriptor() const noexcept override { return output_.descriptor(); }
-  void append(const tcpinfo::Record& record) override { writer_.append(record); }
-  void flush() override { writer_.flush(); }
+  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_); }
+  void append(const tcpinfo::Record& record) override { writer_->append(record); }
+  void flush() override { writer_->flush(); }
   void finish() override { output_.finish(); }
   void discard() noexcept override { output_.buffer().clear(); }
 
  private:
   Output output_;
-  RecordWriter writer_;
+  Format format_;
+  std::vector<tcpinfo::Field> fields_;
+  std::optional<RecordWriter> writer_;  // writes its header at once
 };
 
 Exit watch(const Arguments& given) {

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+
+/// Whether tcpinfo holds out: for long, many times over, and through faults. Everything needs root and a quiet machine;
+/// all functions throw tcpinfo::Error where something could not be done.
+namespace endurance {
+
+struct SoakOptions {
+  std::filesystem::path out;  ///< directory for soak.csv and soak.json
+  std::filesystem::path tcpinfo;
+  std::string mode = "polling";
+  std::chrono::seconds duration{3600};
+  int rate = 10'000;  ///< connections a second
+};
+/// A load of short connections beside `tcpinfo watch`, whose memory and descriptors are read once a second. True if all
+/// records are accounted for and neither grew.
+bool soak(const SoakOptions& options);
+
+struct CyclesOptions {
+  std::filesystem::path out;  ///< directory for cycles.csv and cycles.json
+  int cycles = 10'000;
+};
+/// Sources opened, used and closed in this process, again and again. True if memory, descriptors, programs, maps and
+/// links did not grow.
+bool cycles(const CyclesOptions& options);
+
+}  // namespace endurance
