@@ -28,4 +28,14 @@ struct CyclesOptions {
 /// links did not grow.
 bool cycles(const CyclesOptions& options);
 
+struct FaultOptions {
+  std::filesystem::path out;  ///< directory for faults.md and what each run left
+  std::filesystem::path tcpinfo;
+  std::chrono::seconds stop{5};  ///< how long consumers stand still
+  std::string only;              ///< the name of one; empty: all
+};
+/// Each fault injected into tcpinfo under load: what was lost, exactly, and what its user saw. True if of each held
+/// what is promised.
+bool faults(const FaultOptions& options);
+
 }  // namespace endurance

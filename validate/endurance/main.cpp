@@ -26,6 +26,7 @@ int main(int argc, char** argv) {
       "  tcpinfo-endure soak --out results/soak                        10,000 connections a second for an hour\n"
       "  tcpinfo-endure soak --out results/soak --duration 60          for a minute\n"
       "  tcpinfo-endure cycles --out results/cycles --cycles 500\n"
+      "  tcpinfo-endure faults --out results/faults --stop 60\n"
       "\n"
       "Exit codes: 0 held out, 1 did not, or could not be shown, 2 usage, 77 needs root.");
   std::function<bool()> chosen;
@@ -53,6 +54,18 @@ int main(int argc, char** argv) {
   cycles_command->add_option("--out", cycles.out, "Directory for cycles.csv")->required();
   cycles_command->add_option("--cycles", cycles.cycles, "How many")->check(CLI::PositiveNumber)->capture_default_str();
   cycles_command->callback([&] { chosen = [&] { return endurance::cycles(cycles); }; });
+
+  endurance::FaultOptions faults;
+  faults.tcpinfo = soak.tcpinfo;
+  double stop = 5;
+  auto* faults_command = app.add_subcommand("faults", "Faults injected under load: what is lost, what is seen?");
+  faults_command->add_option("--out", faults.out, "Directory for faults.md and what each run left")->required();
+  faults_command->add_option("--stop", stop, "Seconds that consumers stand still")->capture_default_str();
+  faults_command->add_option("--only", faults.only, "One of them");
+  faults_command->callback([&] {
+    faults.stop = std::chrono::seconds(static_cast<long>(stop));
+    chosen = [&] { return endurance::faults(faults); };
+  });
 
   try {
     app.parse(argc, argv);
