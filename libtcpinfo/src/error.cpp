@@ -14,6 +14,7 @@ class Category final : public std::error_category {
       case Errc::kInvalidFilter: return "invalid filter";
       case Errc::kInvalidOption: return "invalid option";
       case Errc::kMalformed: return "malformed input";
+      case Errc::kForked: return "the source belongs to the parent of this process";
     }
     return "unknown error";
   }

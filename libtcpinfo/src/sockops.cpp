@@ -8,6 +8,7 @@
 #include <bpf/libbpf.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cerrno>
@@ -20,6 +21,7 @@
 #include <tcpinfo/error.hpp>
 
 #include "bpf.hpp"
+#include "fork_guard.hpp"
 #include "libbpf_log.hpp"
 #include "ring.hpp"
 #include "sockops.skel.h"
@@ -69,6 +71,7 @@ struct SockopsSource::Impl {
   ring::Rings rings;
   bpf::Link sweep_link;
   bpf::Link attach_link;
+  std::optional<ForkGuard> fork_guard;  // goes before the links that it guards
 
   // Nothing where there is nothing to do: nothing is tagged, or the rings are empty and the kernel wakes us.
   std::optional<Clock::time_point> next_sweep;
@@ -82,9 +85,12 @@ struct SockopsSource::Impl {
   std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
+  bool was_forked = false;
   bool draining = false;
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
+  /// The rings' positions are in memory that a child shares with its parent.
+  bool in_child() const noexcept { return was_forked || (fork_guard && fork_guard->in_child()); }
   void load();
   void make_rings(int cpus);
   void attach();
@@ -204,6 +210,9 @@ void SockopsSource::Impl::attach() {
   }
   if (error) bpf::fail(error, "attach sock_ops to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
 
+  const auto descriptor = [](const bpf::Link& link) { return link ? bpf_link__fd(link.get()) : -1; };
+  fork_guard.emplace(std::array{descriptor(attach_link), descriptor(sweep_link)},
+                     bpf_map__fd(skeleton->maps.bell));
   if (sweep_link) next_sweep = Clock::now() + interval;
 }
 
@@ -323,6 +332,7 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
 
 std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
   if (!impl_->skeleton) return {};
+  if (impl_->in_child()) return Errc::kForked;
   // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
   const auto advance = [now](std::optional<Clock::time_point>& due, nanoseconds step) {
     *due += std::chrono::duration_cast<Clock::duration>(step);
@@ -344,6 +354,7 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
 
 DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   if (!impl_->skeleton || limit == 0) return {};
+  if (impl_->in_child()) return {0, Errc::kForked};
   // The bell first: whoever finds the watermark set rings it again.
   impl_->bell->release(impl_->bell->produced());
   impl_->wake_at(impl_->watermark());
@@ -393,6 +404,8 @@ Cost SockopsSource::cost() const {
 }
 
 void SockopsSource::stop() noexcept {
+  impl_->was_forked = impl_->in_child();
+  impl_->fork_guard.reset();
   impl_->attach_link.reset();
   impl_->sweep_link.reset();
   impl_->iterator.reset();

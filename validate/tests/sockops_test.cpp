@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The sockops source against real sockets on the running kernel.
 #include <bpf/bpf.h>
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/inet_diag.h>
@@ -1023,6 +1024,51 @@ TEST_F(Sockops, TheKernelDetachesAfterSigkill) {
   // The kernel frees links a grace period after the last reference.
   for (int i = 0; i < 2000 && count_links() != links; ++i) std::this_thread::sleep_for(1ms);
   EXPECT_EQ(count_links(), links);
+}
+
+// A server that forks its workers: they must neither keep the program attached nor take its records.
+TEST_F(Sockops, AForkedChildNeitherKeepsItAttachedNorDrains) {
+  const auto links = count_links();
+  int told[2], held[2];
+  ASSERT_EQ(pipe2(told, O_CLOEXEC), 0);
+  ASSERT_EQ(pipe2(held, O_CLOEXEC), 0);  // the grandchild ends when the test closes it
+  const pid_t parent = fork();
+  ASSERT_GE(parent, 0);
+  if (parent == 0) {
+    close(held[1]);
+    tcpinfo::SockopsSource source(options());
+    if (const pid_t child = fork(); child == 0) {
+      const auto tell = [&](bool good) {
+        const char verdict = good ? 'y' : 'n';
+        if (write(told[1], &verdict, 1) != 1) _exit(1);
+      };
+      const auto drains = [&] { return source.drain([](const Record&) {}).error != tcpinfo::Errc::kForked; };
+      tell(source.tick(std::chrono::steady_clock::now()) == tcpinfo::Errc::kForked && !drains());
+      char byte;
+      static_cast<void>(read(held[0], &byte, 1));
+      source.stop();
+      tell(!drains());
+      _exit(0);
+    }
+    pause();
+    _exit(0);
+  }
+  close(held[0]);
+  char verdict = 0;
+  ASSERT_EQ(read(told[0], &verdict, 1), 1);
+  EXPECT_EQ(verdict, 'y');
+  EXPECT_EQ(count_links(), links + 2);
+  kill(parent, SIGKILL);
+  waitpid(parent, nullptr, 0);
+  // The kernel frees links a grace period after the last reference. The child is still there.
+  for (int i = 0; i < 5000 && count_links() != links; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(count_links(), links);
+  close(held[1]);
+  verdict = 0;
+  ASSERT_EQ(read(told[0], &verdict, 1), 1);
+  EXPECT_EQ(verdict, 'y');
+  close(told[0]);
+  close(told[1]);
 }
 
 TEST_F(Sockops, ErrorsNameTheObjectAndTheWayOut) {

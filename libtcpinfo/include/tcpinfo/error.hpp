@@ -15,6 +15,7 @@ enum class Errc {
   kInvalidFilter,      ///< a filter expression that cannot be understood
   kInvalidOption,      ///< an option outside its range
   kMalformed,          ///< input (a recording, a netlink message) that breaks its format
+  kForked,             ///< the source belongs to the parent of this process
 };
 
 /// The category of Errc, named "tcpinfo". Thread safe.

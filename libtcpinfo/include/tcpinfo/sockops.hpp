@@ -41,7 +41,8 @@ struct SockopsOptions {
 ///
 /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
 /// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
-/// attached there: when the process dies, the kernel detaches it. Source: BPF_PROG_TYPE_SOCK_OPS and
+/// attached there: when the process dies, the kernel detaches it. A child made by fork() does not keep it attached; its
+/// copy of the source gives Errc::kForked, and only destroying it is of use there. Source: BPF_PROG_TYPE_SOCK_OPS and
 /// iter/bpf_sk_storage_map.
 class TCPINFO_EXPORT SockopsSource final : public Source {
  public:
