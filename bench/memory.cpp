@@ -250,7 +250,7 @@ void watch_many(const Options& options, const lab::Netns& netns, Outcome& outcom
   const auto wanted = std::min<std::uint64_t>(kManyConnections, room);
   const lab::Cgroup cgroup("tcpinfo-bench");
   auto chosen = watching(cgroup, kInterval);
-  chosen.ring_bytes = kRingForMany;
+  chosen.ring_bytes = chosen.life_cycle_ring_bytes = kRingForMany;
   tcpinfo::SockopsSource source(chosen);
   const double kernel_before = settled_kmalloc_bytes(), user_before = anonymous_bytes(::getpid());
   std::optional<Driver> driver(source);

@@ -175,7 +175,7 @@ Outcome sweep(const Options& options) {
     tcpinfo::SockopsOptions chosen;
     chosen.cgroup = watched.path();
     chosen.interval = std::chrono::nanoseconds(1);
-    chosen.ring_bytes = kRing;
+    chosen.ring_bytes = chosen.life_cycle_ring_bytes = kRing;
     tcpinfo::SockopsSource source(chosen);
     Tagged tagged(netns, watched);
     for (auto& m : all) {

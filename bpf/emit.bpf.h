@@ -18,6 +18,9 @@ const struct tcpinfo_record *record_layout;
 #define QUERY_EVERY 8
 __u64 wakeup_at;
 
+/* Set when a record is lost, and cleared by the consumer, which then reads the counters and tells of it. */
+__u32 has_lost;
+
 struct connection {
 	__u64 sampled_ns;
 	__u64 netns_cookie;
@@ -25,6 +28,7 @@ struct connection {
 	__u32 due_jiffies; /* before it no sample is due; from it on the clock decides */
 	__u32 sequence;
 	__u32 generation;
+	__u32 lost; /* records, since the last one that got through; atomic, as a sweep runs beside callbacks */
 	__u32 closed;
 };
 
@@ -40,7 +44,10 @@ struct ring {
 	__uint(max_entries, 4096); /* those that are put in may have another size */
 };
 
-/* By CPU: 52 producers on one ring get a tenth of what one gets. */
+/*
+ * By CPU: 52 producers on one ring get a tenth of what one gets. Samples have their own, so that a flood of them cannot
+ * push out the records of which a connection has but a few. A mode that makes no samples has no rings for them.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1); /* set before load */
@@ -71,6 +78,38 @@ static __always_inline struct tcpinfo_counters *get_counters(void)
 	return bpf_map_lookup_elem(&counters, &zero);
 }
 
+static __always_inline void *ring_of(__u32 event)
+{
+	__u32 key = bpf_get_smp_processor_id();
+
+	if (event != TCPINFO_EVENT_SAMPLE)
+		key += settings.cpus;
+	return bpf_map_lookup_elem(&records, &key);
+}
+
+static __always_inline __u64 ring_bytes(__u32 event)
+{
+	return event == TCPINFO_EVENT_SAMPLE ? settings.sample_ring_bytes : settings.life_ring_bytes;
+}
+
+/*
+ * For iterators, which the consumer itself runs, one at a time: they stop where callbacks need the rest, and go on
+ * after a drain.
+ */
+__u64 room_questions;
+
+static __always_inline int ring_has_room(__u32 event)
+{
+	__u64 bytes = ring_bytes(event);
+	void *ring;
+
+	/* Half a ring of many records does not fill up between two questions. */
+	if (bytes > QUERY_EVERY * 8 * sizeof(struct tcpinfo_record) && room_questions++ % QUERY_EVERY)
+		return 1;
+	ring = ring_of(event);
+	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= bytes / 2;
+}
+
 static __always_inline void ring_bell(struct tcpinfo_counters *count, __u64 at)
 {
 	void *ringing;
@@ -90,30 +129,51 @@ static __always_inline void ring_bell(struct tcpinfo_counters *count, __u64 at)
  * After the record's submission: its exchange is a full barrier between the producer's position and wakeup_at. The
  * consumer that falls asleep sets wakeup_at, then looks at the positions: one of the two sees the other.
  */
-static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring, __u64 emitted)
+static __always_inline void wake_consumer(struct tcpinfo_counters *count, void *ring, __u32 event, __u64 emitted)
 {
-	__u64 at = *(volatile __u64 *)&wakeup_at;
+	__u64 set = *(volatile __u64 *)&wakeup_at, at = set;
 
-	if (at == NEVER)
+	if (set == NEVER)
 		return;
+	/* The watermark is made for samples, whose rings may be the bigger ones. */
+	if (event != TCPINFO_EVENT_SAMPLE && at > settings.life_ring_bytes / 4)
+		at = settings.life_ring_bytes / 4;
 	/* A watermark of many records may be passed by a few: the question costs as much as ten fields. */
 	if (at > QUERY_EVERY * 4 * sizeof(struct tcpinfo_record) && emitted % QUERY_EVERY)
 		return;
 	if (bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < at)
 		return;
-	ring_bell(count, at);
+	ring_bell(count, set);
 }
 
 /*
- * Takes the connection's next sequence number also when the record is lost: the gap shows. Without a connection the
- * record is the only one.
+ * Counts, then sets the flag, then looks whether to wake; the consumer sets the watermark, then clears the flag, then
+ * reads the counters. Each step is a full barrier, so that whoever comes second sees what the other did.
+ */
+static __always_inline void lose(struct tcpinfo_counters *count, struct connection *connection, __u32 event)
+{
+	__u64 before, at;
+
+	if (connection)
+		__sync_fetch_and_add(&connection->lost, 1);
+	before = COUNT(count, lost[event]);
+	barrier_var(before); /* an addition whose result nobody wants is no barrier on every architecture */
+	if (!*(volatile __u32 *)&has_lost)
+		__sync_lock_test_and_set(&has_lost, 1);
+	at = *(volatile __u64 *)&wakeup_at;
+	if (at != NEVER) /* a watermark that no number of records comes to exactly */
+		ring_bell(count, at);
+}
+
+/*
+ * Takes the connection's next sequence number also when the record is lost: the gap shows, and the next record that
+ * gets through says how many were lost. Without a connection the record is the only one.
  */
 static __always_inline void emit(const struct tcp_sock *tp, struct connection *connection,
 				 struct tcpinfo_moment *moment)
 {
 	struct tcpinfo_counters *count = get_counters();
 	struct tcpinfo_record *r;
-	__u32 cpu = bpf_get_smp_processor_id();
 	__u64 event = moment->event, emitted;
 	void *ring;
 
@@ -130,19 +190,17 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 		moment->cgroup_id = cgroup_id_of(tp);
 	}
 	emitted = COUNT(count, emitted[event]);
-	ring = bpf_map_lookup_elem(&records, &cpu);
+	ring = ring_of(event);
 	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 	if (!r) {
-		__u64 at = *(volatile __u64 *)&wakeup_at;
-
-		COUNT(count, lost[event]);
-		if (at != NEVER) /* a watermark that no number of records comes to exactly */
-			ring_bell(count, at);
+		lose(count, connection, event);
 		return;
 	}
+	if (connection && *(volatile __u32 *)&connection->lost)
+		moment->lost_records = __sync_lock_test_and_set(&connection->lost, 0);
 	tcpinfo_fill(r, tp, moment);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	wake_consumer(count, ring, emitted);
+	wake_consumer(count, ring, event, emitted);
 }
 
 #endif

@@ -13,20 +13,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set when a sweep begins: what is due is decided by it, so that a socket that is not due costs no clock. */
 __u64 sweep_time_ns;
 __u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
-__u64 sweep_samples;
-
-/* For the sweep, which the consumer itself runs: it stops where callbacks need the rest, and goes on after a drain. */
-static __always_inline int ring_has_room(void)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	void *ring;
-
-	/* Half a ring of many records does not fill up between two questions. */
-	if (settings.ring_bytes > QUERY_EVERY * 8 * sizeof(struct tcpinfo_record) && sweep_samples++ % QUERY_EVERY)
-		return 1;
-	ring = bpf_map_lookup_elem(&records, &cpu);
-	return !ring || bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) <= settings.ring_bytes / 2;
-}
 
 static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)
 {
@@ -88,6 +74,7 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 		/* The socket had another connection: disconnect and connect restarts the kernel's counters too. */
 		connection->generation++;
 		connection->sequence = 0;
+		connection->lost = 0;
 		connection->closed = 0;
 	} else if (!keeps_nothing) {
 		connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -227,7 +214,7 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	moment.state = sk->__sk_common.skc_state;
 	if (moment.state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
-	if (!ring_has_room())
+	if (!ring_has_room(TCPINFO_EVENT_SAMPLE))
 		return 1; /* the read ends here, and the next one begins with this socket */
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = sk->__sk_common.skc_cookie.counter;

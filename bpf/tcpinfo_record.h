@@ -155,9 +155,12 @@ TCPINFO_INLINE int tcpinfo_clause_matches(const struct tcpinfo_clause *c, const 
 struct tcpinfo_settings {
 	__u64 interval_ns;	 /* polling: least time between samples of a connection; 0: every RTT callback */
 	__u64 sweep_interval_ns; /* polling: a sweep samples what was not sampled for about this long */
-	__u64 ring_bytes;	 /* of each ring */
+	__u64 sample_ring_bytes; /* of each ring of samples */
+	__u64 life_ring_bytes;	 /* of each ring of all other records */
 	__u32 interval_jiffies;	 /* interval_ns rounded down; 0 where HZ is not known */
 	__u32 mode;		 /* enum tcpinfo_mode */
+	__u32 cpus;		 /* possible ones: the rings of samples come first, then as many of all other records */
+	__u32 reserved;
 	struct tcpinfo_filter filter;
 };
 

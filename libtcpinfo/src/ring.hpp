@@ -88,7 +88,7 @@ class Ring {
 };
 
 /// Rings of records that are read as one stream, in which the records of one connection keep their order although they
-/// were made on different CPUs and so lie in different rings.
+/// lie in different rings: they were made on different CPUs, and those of its life cycle have rings of their own.
 ///
 /// Why that order holds. The callbacks of a connection are serialised by its socket lock. So if record q of a
 /// connection follows record p, then p was stamped, reserved and committed before q was stamped.

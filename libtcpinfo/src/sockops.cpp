@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -48,10 +49,12 @@ void check(const SockopsOptions& options) {
   if (options.interval < nanoseconds::zero())
     invalid("set the sampling interval", "it is 0, for every RTT callback, or more");
   if (options.latency <= nanoseconds::zero()) invalid("set the latency", "it is more than 0");
-  if (!std::has_single_bit(options.ring_bytes) || options.ring_bytes % page != 0 || options.ring_bytes > 1u << 31)
-    invalid("set the ring size to " + std::to_string(options.ring_bytes),
-            "it is a power of two and a multiple of the page size, " + std::to_string(page) + ", up to 2 GiB");
-  if (options.wakeup_bytes > options.ring_bytes)
+  for (const auto& [what, bytes] :
+       {std::pair("ring size", options.ring_bytes), std::pair("life-cycle ring size", options.life_cycle_ring_bytes)})
+    if (!std::has_single_bit(bytes) || bytes % page != 0 || bytes > 1u << 31)
+      invalid("set the " + std::string(what) + " to " + std::to_string(bytes),
+              "it is a power of two and a multiple of the page size, " + std::to_string(page) + ", up to 2 GiB");
+  if (options.wakeup_bytes > (options.mode == Mode::kPolling ? options.ring_bytes : options.life_cycle_ring_bytes))
     invalid("set the wake-up watermark", "it is not more than the ring's size");
 }
 
@@ -92,7 +95,7 @@ struct SockopsSource::Impl {
   /// The rings' positions are in memory that a child shares with its parent.
   bool in_child() const noexcept { return was_forked || (fork_guard && fork_guard->in_child()); }
   void load();
-  void make_rings(int cpus);
+  void make_rings(__u32 cpus);
   void attach();
   std::uint64_t watermark() const noexcept;
   void wake_at(std::uint64_t bytes) noexcept;
@@ -117,17 +120,19 @@ void SockopsSource::Impl::load() {
   // Half of the range of a difference of jiffies is enough for any interval, and keeps the sign true.
   wanted.interval_jiffies = static_cast<__u32>(
       std::min<std::uint64_t>(wanted.interval_ns / 1000 * skeleton->rodata->kernel_hz / 1'000'000, 1u << 30));
-  wanted.ring_bytes = options.ring_bytes;
+  wanted.sample_ring_bytes = options.ring_bytes;
+  wanted.life_ring_bytes = options.life_cycle_ring_bytes;
   wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
   wanted.filter = options.filter.raw();
-  std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
-
   const int cpus = libbpf_num_possible_cpus();
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
-  counters.resize(static_cast<std::size_t>(cpus));
+  wanted.cpus = static_cast<__u32>(cpus);
+  counters.resize(wanted.cpus);
+  std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
+
   const auto page = static_cast<__u32>(sysconf(_SC_PAGESIZE));
   for (const auto& [map, size] :
-       {std::pair(skeleton->maps.records, static_cast<__u32>(cpus)), std::pair(skeleton->maps.bell, page)})
+       {std::pair(skeleton->maps.records, 2 * wanted.cpus), std::pair(skeleton->maps.bell, page)})
     if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
 
   int error = sys::fault("load");
@@ -135,42 +140,54 @@ void SockopsSource::Impl::load() {
   if (error) bpf::fail_load(error, "load the sock_ops programs", kCapabilities);
 
   bell.emplace(bpf_map__fd(skeleton->maps.bell), page);
-  make_rings(cpus);
+  make_rings(wanted.cpus);
 }
 
-// One for each CPU that is there. Others, which may come later, share with them.
-void SockopsSource::Impl::make_rings(int cpus) {
-  const auto is_online = [](std::size_t cpu) {
-    const auto directory = "/sys/devices/system/cpu/cpu" + std::to_string(cpu);
-    const sys::Fd file(::open((directory + "/online").c_str(), O_RDONLY | O_CLOEXEC));
+// One of each kind for each CPU that is there. Others, which may come later, share with them.
+void SockopsSource::Impl::make_rings(__u32 cpus) {
+  const auto directory = [](__u32 cpu) { return "/sys/devices/system/cpu/cpu" + std::to_string(cpu); };
+  const bool is_told = ::access(directory(0).c_str(), F_OK) == 0;
+  const auto is_online = [&](__u32 cpu) {
+    if (!is_told) return true;
+    const sys::Fd file(::open((directory(cpu) + "/online").c_str(), O_RDONLY | O_CLOEXEC));
     char state = '0';
     if (file && ::read(file.get(), &state, 1) == 1) return state == '1';
-    return ::access(directory.c_str(), F_OK) == 0;  // one that cannot be taken offline has no such file
+    return ::access(directory(cpu).c_str(), F_OK) == 0;  // one that cannot be taken offline has no such file
   };
+  std::vector<__u32> online;
+  for (__u32 cpu = 0; cpu < cpus; ++cpu)
+    if (cpu == 0 || is_online(cpu)) online.push_back(cpu);
+
   std::vector<sys::Fd> made;
-  std::vector<__u32> keys(static_cast<std::size_t>(cpus));
-  std::vector<int> values(keys.size(), -1);
-  for (std::size_t cpu = 0; cpu < keys.size(); ++cpu) {
-    keys[cpu] = static_cast<__u32>(cpu);
-    if (cpu != 0 && !is_online(cpu)) continue;
-    int error = sys::fault("create ring");
-    if (!error) {
-      made.emplace_back(
-          bpf_map_create(BPF_MAP_TYPE_RINGBUF, "records", 0, 0, static_cast<__u32>(options.ring_bytes), nullptr));
-      if (!made.back()) error = errno;
+  std::vector<__u32> keys;
+  std::vector<int> values;
+  const auto make = [&](__u32 first_key, std::size_t bytes, const char* what) {
+    const auto begin = values.size();
+    keys.resize(begin + cpus);
+    std::iota(keys.begin() + static_cast<std::ptrdiff_t>(begin), keys.end(), first_key);
+    values.resize(begin + cpus, -1);
+    const auto of = [&](std::size_t cpu) -> int& { return values[begin + cpu]; };
+    for (const auto cpu : online) {
+      int error = sys::fault("create ring");
+      if (!error) {
+        made.emplace_back(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "records", 0, 0, static_cast<__u32>(bytes), nullptr));
+        if (!made.back()) error = errno;
+      }
+      if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
+      of(cpu) = made.back().get();
+      rings.add(ring::Ring(of(cpu), bytes));
+      ring_costs.push_back(bpf::cost_of_map(of(cpu), what + std::to_string(cpu)));
     }
-    if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
-    values[cpu] = made.back().get();
-    rings.add(ring::Ring(made.back().get(), options.ring_bytes));
-    ring_costs.push_back(bpf::cost_of_map(made.back().get(), "records of CPU " + std::to_string(cpu)));
-  }
-  for (std::size_t cpu = 0; cpu < keys.size(); ++cpu)
-    if (values[cpu] < 0) values[cpu] = made[cpu % made.size()].get();
+    for (std::size_t cpu = 0; cpu < cpus; ++cpu)
+      if (of(cpu) < 0) of(cpu) = of(online[cpu % online.size()]);
+  };
+  if (options.mode == Mode::kPolling) make(0, options.ring_bytes, "samples of CPU ");
+  make(cpus, options.life_cycle_ring_bytes, "life cycle records of CPU ");
 
   // All at once: the kernel waits a grace period after each call.
   int error = sys::fault("give rings to CPUs");
   if (!error) {
-    auto count = static_cast<__u32>(cpus);
+    auto count = static_cast<__u32>(keys.size());
     bpf_map_batch_opts batch{};
     batch.sz = sizeof(batch);
     if (bpf_map_update_batch(bpf_map__fd(skeleton->maps.records), keys.data(), values.data(), &count, &batch) != 0)
@@ -217,7 +234,8 @@ void SockopsSource::Impl::attach() {
 }
 
 std::uint64_t SockopsSource::Impl::watermark() const noexcept {
-  return options.wakeup_bytes ? options.wakeup_bytes : options.ring_bytes / 4;
+  if (options.wakeup_bytes) return options.wakeup_bytes;
+  return (options.mode == Mode::kPolling ? options.ring_bytes : options.life_cycle_ring_bytes) / 4;
 }
 
 void SockopsSource::Impl::wake_at(std::uint64_t bytes) noexcept {

@@ -61,6 +61,8 @@ StreamSettings check(const StreamArguments& given) {
   if (given.interval) settings.interval = parse_duration("--interval", *given.interval);
   if (given.latency) settings.latency = parse_duration("--latency", *given.latency);
   if (given.ring_size) settings.ring_bytes = parse_size("--ring-size", *given.ring_size);
+  if (given.life_cycle_ring_size)
+    settings.life_cycle_ring_bytes = parse_size("--life-cycle-ring-size", *given.life_cycle_ring_size);
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
   settings.cgroup = given.cgroup.value_or("");
@@ -75,12 +77,16 @@ StreamSettings check(const StreamArguments& given) {
            "it follows a cgroup through all network namespaces");
     forbid(given.interval && settings.mode != tcpinfo::Mode::kPolling, "--interval",
            fmt::format("--mode {}", tcpinfo::name(settings.mode)), "only polling takes samples");
+    forbid(given.ring_size && settings.mode != tcpinfo::Mode::kPolling, "--ring-size",
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)),
+           "it is for samples, which only polling takes; see --life-cycle-ring-size");
   } else {
     const auto with = fmt::format("--source {}", tcpinfo::name(settings.source));
     forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
            fmt::format("--mode {}", tcpinfo::name(settings.mode)), with,
            "it gives samples only; sockops sees events");
     forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
+    forbid(given.life_cycle_ring_size.has_value(), "--life-cycle-ring-size", with, "it has no ring buffer");
     forbid(given.latency.has_value(), "--latency", with, "its records come at once with each pass");
     forbid(settings.interval == nanoseconds::zero(), "--interval 0", with,
            "it has to be asked each time; only sockops sees every RTT measurement");
@@ -110,6 +116,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     options.interval = settings.interval;
     options.filter = settings.filter;
     options.ring_bytes = settings.ring_bytes;
+    options.life_cycle_ring_bytes = settings.life_cycle_ring_bytes;
     options.latency = settings.latency;
     return std::make_unique<tcpinfo::SockopsSource>(options);
   });
@@ -281,7 +288,7 @@ class Stream {
   void take_what_is_left() {
     constexpr std::size_t kTurn = 256;
     const auto cpus = static_cast<std::uint64_t>(sysconf(_SC_NPROCESSORS_CONF));
-    for (std::uint64_t most = is_sockops() ? settings_.ring_bytes / 64 * cpus : 0;
+    for (std::uint64_t most = is_sockops() ? (settings_.ring_bytes + settings_.life_cycle_ring_bytes) / 64 * cpus : 0;
          most > 0 && written_ < settings_.count;) {
       const auto wanted = std::min<std::uint64_t>({kTurn, most, settings_.count - written_});
       const auto got = monitor_.source().drain(
@@ -406,7 +413,9 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
       "sockops and iter: needs CAP_SYS_ADMIN");
   option("--every", given.every, "TIME", "Time between two lines of --cost [1s]");
   option("--ring-size", given.ring_size, "SIZE",
-         "sockops: bytes of the ring buffer of each CPU, a power of two, as 64K [512K]");
+         "sockops, polling: bytes of the ring buffer of each CPU for samples, a power of two, as 64K [512K]");
+  option("--life-cycle-ring-size", given.life_cycle_ring_size, "SIZE",
+         "sockops: bytes of the ring buffer of each CPU for all other records, which samples cannot push out [512K]");
   option("--netns", given.netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");
 }
 

@@ -142,7 +142,7 @@ Trial try_sockops() {
     options.cgroup = cgroup.path();
     options.interval = std::chrono::milliseconds(20);
     options.latency = std::chrono::milliseconds(10);
-    options.ring_bytes = std::size_t{1} << 18;
+    options.ring_bytes = options.life_cycle_ring_bytes = std::size_t{1} << 18;
     tcpinfo::SockopsSource source(options);
     trial.works = true;
     trial.detail = "attached to a temporary cgroup";

@@ -155,7 +155,7 @@ TEST_P(SockopsIp, WhatIsAbsentIsZeroWhereverTheRecordLies) {
   inside([&] {
     auto wanted = options();
     wanted.interval = 0ns;
-    wanted.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    wanted.ring_bytes = wanted.life_cycle_ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     tcpinfo::SockopsSource source(wanted);
     Collector collected(source);
     const auto listener = lab::listen(GetParam());
@@ -586,7 +586,7 @@ TEST_F(Sockops, FieldsOfTheCongestionControl) {
 TEST_F(Sockops, LostRecordsAreCountedWithARingOfOnePage) {
   inside([&] {
     auto chosen = options(Mode::kState);
-    chosen.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    chosen.life_cycle_ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     tcpinfo::SockopsSource source(chosen);
     auto listener = lab::listen(Ip::kV4);
     constexpr int kConnections = 50;

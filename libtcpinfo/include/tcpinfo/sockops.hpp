@@ -21,13 +21,18 @@ struct SockopsOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, once a connection, when it begins.
   Filter filter;
-  /// Size of each ring buffer, of which every CPU has one: a power of two and a multiple of the page size. What comes
-  /// while it is full is lost and counted; a sweep waits instead, while it is half full, and each time has to walk past what it
-  /// has seen: where hundreds of thousands of connections are sampled, let it hold some ten thousand records.
+  /// Polling: size of each ring buffer of samples, of which every CPU has one: a power of two and a multiple of the
+  /// page size. What comes while it is full is lost, counted, and told by gap records; a sweep waits instead, while it
+  /// is half full, and each time has to walk past what it has seen: where hundreds of thousands of connections are
+  /// sampled, let it hold some ten thousand records. The other modes make no samples and no such rings.
   std::size_t ring_bytes = std::size_t{512} << 10;
+  /// Size of each ring buffer of all other records (open, state, close, adopted), of which every CPU has one too: no
+  /// flood of samples pushes them out. As ring_bytes; the default holds some 900 records.
+  std::size_t life_cycle_ring_bytes = std::size_t{512} << 10;
   /// Records are drained at the latest this long after they were made, if the owner keeps next_deadline().
   std::chrono::nanoseconds latency = std::chrono::milliseconds(50);
-  /// The descriptor becomes readable when a ring holds this much; 0: a quarter of it.
+  /// The descriptor becomes readable when a ring holds this much; 0: a quarter of it. A life-cycle ring is not left to
+  /// fill further than a quarter in any case.
   std::size_t wakeup_bytes = 0;
 };
 
