@@ -200,7 +200,19 @@ void append_summary(std::string& out, const Record& record) {
     for (const char c : *text) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   };
 
+  const auto lost = [&](std::uint64_t number) {
+    separate();
+    detail::append_decimal(out, number);
+    value(Field::lost_event);
+    out += number == 1 ? " record lost" : " records lost";
+  };
+
   value(Field::event);
+  const bool is_gap = record.event() == TCPINFO_EVENT_GAP;
+  if (is_gap && record.lost_records()) {
+    out += ':';
+    lost(*record.lost_records());
+  }
   const bool has_local = record.has(Field::local_address) || record.has(Field::local_port);
   const bool has_peer = record.has(Field::peer_address) || record.has(Field::peer_port);
   if (has_local || has_peer) {
@@ -231,6 +243,7 @@ void append_summary(std::string& out, const Record& record) {
   labelled("notsent", record.notsent_bytes(), append_bytes);
   labelled("rate", record.delivery_rate(), append_bit_rate);
   labelled("rwnd_limited", record.rwnd_limited(), append_microseconds);
+  if (!is_gap && record.lost_records().value_or(0) > 0) lost(*record.lost_records());
 }
 
 }  // namespace tcpinfo

@@ -13,6 +13,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <numeric>
 #include <utility>
@@ -85,6 +86,9 @@ struct SockopsSource::Impl {
   sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
+  EventCounts told{};               // of the lost records: those that gap records have told of
+  bool untold = false;              // there may be more
+  bool refused = false;             // the sink threw at a gap record: it is told again once the sink takes records
   std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
@@ -101,7 +105,8 @@ struct SockopsSource::Impl {
   void wake_at(std::uint64_t bytes) noexcept;
   void sleep() noexcept;
   void plan(std::size_t drained, bool is_limited) noexcept;
-  void read_counters(Statistics& into) const noexcept;
+  bool read_counters(Statistics& into) const noexcept;
+  std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
   std::error_code sweep() noexcept;
 };
 
@@ -249,7 +254,7 @@ void SockopsSource::Impl::sleep() noexcept {
   next_drain.reset();
   wake_at(0);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (rings.is_drained()) return;
+  if (rings.is_drained() && !untold) return;
   wake_at(watermark());
   next_drain = Clock::now() + std::chrono::duration_cast<Clock::duration>(options.latency);
 }
@@ -307,9 +312,9 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
   return {};
 }
 
-void SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
+bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
   const __u32 zero = 0;
-  if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0) return;
+  if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0) return false;
   into.emitted = {};
   into.lost_ring = {};
   into.connections = into.filtered = into.untracked = into.wakeups = 0;
@@ -323,6 +328,46 @@ void SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
     into.untracked += cpu.untracked;
     into.wakeups += cpu.wakeups;
   }
+  into.emitted[TCPINFO_EVENT_GAP] = into.delivered[TCPINFO_EVENT_GAP] + into.lost_sink[TCPINFO_EVENT_GAP];
+  return true;
+}
+
+// Passes a gap record for each event of which records were lost since it was told last. See lose() in emit.bpf.h.
+std::size_t SockopsSource::Impl::tell_gaps(const RecordSink& sink, std::size_t limit) noexcept {
+  auto& has_lost = skeleton->bss->has_lost;
+  if (__atomic_load_n(&has_lost, __ATOMIC_SEQ_CST) != 0) {
+    __atomic_store_n(&has_lost, 0, __ATOMIC_SEQ_CST);
+    untold = true;
+  }
+  if (!untold || !read_counters(statistics)) return 0;
+  untold = false;
+  std::size_t passed = 0;
+  for (std::size_t event = 0; event < kEventCount; ++event) {
+    while (const auto lost = statistics.lost_ring[event] - told[event]) {
+      if (passed == limit || closing) {
+        untold = true;
+        return passed;
+      }
+      const auto number = std::min<std::uint64_t>(lost, std::numeric_limits<std::uint32_t>::max());
+      auto record = make_record();
+      set_number(record, Field::time_ns, boot_time_ns());
+      set_number(record, Field::event, TCPINFO_EVENT_GAP);
+      set_number(record, Field::source, TCPINFO_SOURCE_SOCKOPS);
+      set_number(record, Field::lost_records, number);
+      set_number(record, Field::lost_event, event);
+      ++passed;
+      try {
+        sink(Record(record));
+        ++statistics.delivered[TCPINFO_EVENT_GAP];
+        told[event] += number;
+      } catch (...) {
+        ++statistics.lost_sink[TCPINFO_EVENT_GAP];
+        refused = true;
+        break;
+      }
+    }
+  }
+  return passed;
 }
 
 SockopsSource::SockopsSource(const SockopsOptions& options) {
@@ -378,7 +423,9 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   impl_->wake_at(impl_->watermark());
   impl_->draining = true;
   DrainResult result;
-  for (bool first = true, more = true; more; first = false) {
+  const auto delivered_before = Statistics::sum(impl_->statistics.delivered);
+  result.records = impl_->tell_gaps(sink, limit);
+  for (bool first = true, more = result.records < limit; more; first = false) {
     const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
     result.records += got;
     // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
@@ -387,6 +434,10 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (more) result.error = impl_->sweep();
   }
   impl_->draining = false;
+  if (impl_->refused && Statistics::sum(impl_->statistics.delivered) > delivered_before) {
+    impl_->refused = false;
+    impl_->untold = true;
+  }
   if (impl_->closing) {
     close();
   } else {

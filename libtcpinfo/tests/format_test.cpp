@@ -107,6 +107,24 @@ TEST(Summary, LeavesOutWhatIsAbsent) {
   EXPECT_EQ(summary(record), "gap rtt 5 us");
 }
 
+TEST(Summary, SaysWhatWasLost) {
+  auto gap = make_record();
+  set_number(gap, Field::event, TCPINFO_EVENT_GAP);
+  set_number(gap, Field::lost_records, 132);
+  EXPECT_EQ(summary(gap), "gap: 132 records lost");
+  set_number(gap, Field::lost_event, TCPINFO_EVENT_SAMPLE);
+  EXPECT_EQ(summary(gap), "gap: 132 sample records lost");
+  set_number(gap, Field::lost_records, 1);
+  EXPECT_EQ(summary(gap), "gap: 1 sample record lost");
+  auto sample = make_record();
+  set_number(sample, Field::event, TCPINFO_EVENT_SAMPLE);
+  set_number(sample, Field::rtt, 5);
+  set_number(sample, Field::lost_records, 0);
+  EXPECT_EQ(summary(sample), "sample rtt 5 us");
+  set_number(sample, Field::lost_records, 3);
+  EXPECT_EQ(summary(sample), "sample rtt 5 us 3 records lost");
+}
+
 TEST(Summary, TellsAnUnknownEndFromAddressZero) {
   auto record = make_record();
   records::set_address(record, Field::local_address, records::address("0.0.0.0"));

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -38,6 +39,12 @@ std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) 
 RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output)
     : format_(format),
       output_(output),
+      tells_gaps_(fields.empty() || std::ranges::any_of(fields,
+                                                        [](auto field) {
+                                                          using enum tcpinfo::Field;
+                                                          return field == event || field == lost_records ||
+                                                                 field == lost_event;
+                                                        })),
       json_(fields),
       csv_(fields),
       table_(kind, terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), fields) {
@@ -47,6 +54,8 @@ RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fie
 }
 
 void RecordWriter::append(const tcpinfo::Record& record) {
+  // A line of nothing but absent values would say nothing, and be taken for a record of a connection.
+  if (!tells_gaps_ && format_ != Format::kTable && record.event() == TCPINFO_EVENT_GAP) return;
   auto& buffer = output_.buffer();
   switch (format_) {
     case Format::kTable:

@@ -20,7 +20,8 @@ Format parse_format(const std::optional<std::string>& given);
 /// The fields that --fields names. Throws Failure (kUsage).
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
 
-/// Records in the format that was asked for, gathered in the output's buffer.
+/// Records in the format that was asked for, gathered in the output's buffer. JSON and CSV with fields of which a gap
+/// record has none leave gap records out.
 class RecordWriter {
  public:
   RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output);
@@ -31,6 +32,7 @@ class RecordWriter {
  private:
   Format format_;
   Output& output_;
+  bool tells_gaps_;  // the fields that were asked for can
   tcpinfo::JsonWriter json_;
   tcpinfo::CsvWriter csv_;
   RecordTable table_;

@@ -80,5 +80,38 @@ TEST_P(RecordWriterMemory, DoesNotGrowWithConnections) {
   EXPECT_LE(output.buffer().capacity(), 2 * longest_turn);
 }
 
+tcpinfo_record gap() {
+  auto record = tcpinfo::make_record();
+  tcpinfo::set_number(record, Field::time_ns, 5);
+  tcpinfo::set_number(record, Field::event, TCPINFO_EVENT_GAP);
+  tcpinfo::set_number(record, Field::source, TCPINFO_SOURCE_SOCKOPS);
+  tcpinfo::set_number(record, Field::lost_records, 132);
+  tcpinfo::set_number(record, Field::lost_event, TCPINFO_EVENT_SAMPLE);
+  return record;
+}
+
+std::string written(Format format, const std::vector<Field>& fields, const tcpinfo_record& record) {
+  auto output = Output::create("/dev/null");
+  RecordWriter writer(format, fields, TableKind::kLive, output);
+  output.buffer().clear();
+  writer.append(tcpinfo::Record(record));
+  return output.buffer();
+}
+
+TEST(RecordWriterGaps, AreALineInEveryFormat) {
+  const auto record = gap();
+  EXPECT_TRUE(written(Format::kTable, {}, record).ends_with("\ngap: 132 sample records lost\n"));
+  EXPECT_TRUE(written(Format::kTable, {Field::rtt}, record).ends_with("\ngap: 132 sample records lost\n"));
+  EXPECT_EQ(written(Format::kCsv, {Field::event, Field::rtt, Field::lost_records, Field::lost_event}, record),
+            "gap,,132,sample\n");
+  const auto line = written(Format::kJsonLines, {}, record);
+  EXPECT_TRUE(records::same_bytes(tcpinfo::parse_json(line), record)) << line;
+}
+
+TEST(RecordWriterGaps, AreLeftOutWhereNoColumnTellsOfThem) {
+  EXPECT_EQ(written(Format::kCsv, {Field::time_ns, Field::rtt}, gap()), "");
+  EXPECT_EQ(written(Format::kJsonLines, {Field::rtt, Field::local_port}, gap()), "");
+}
+
 }  // namespace
 }  // namespace cli

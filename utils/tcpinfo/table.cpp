@@ -169,6 +169,12 @@ void RecordTable::append(std::string& out, const Record& record) {
         kind_ == TableKind::kLive ? std::max<std::size_t>(size_.rows, 12) - 1 : std::numeric_limits<std::size_t>::max();
   }
   --rows_until_header_;
+  // Of no connection: there is nothing for the columns.
+  if (record.event() == TCPINFO_EVENT_GAP) {
+    tcpinfo::append_summary(out, record);
+    out += '\n';
+    return;
+  }
   for (const auto& column : columns_) {
     std::string text = column.text(record);
     // Figures and fields that were asked for are shown whole, even where they break the alignment.

@@ -21,7 +21,7 @@ enum class Event : std::uint8_t {
   kOpen = TCPINFO_EVENT_OPEN,        ///< the connection's first record
   kClose = TCPINFO_EVENT_CLOSE,      ///< its last one, with the final totals
   kAdopted = TCPINFO_EVENT_ADOPTED,  ///< first record of a connection older than the attach
-  kGap = TCPINFO_EVENT_GAP,          ///< records were lost here
+  kGap = TCPINFO_EVENT_GAP,          ///< `lost_records` records of event `lost_event` were lost; it is of no connection
 };
 
 enum class SourceId : std::uint8_t {

@@ -42,6 +42,17 @@ class RecordSink {
 using EventCounts = std::array<std::uint64_t, kEventCount>;  ///< indexed by tcpinfo_event
 
 /// What became of the records: emitted = delivered + lost_ring + lost_sink + what the ring still holds, event by event.
+///
+/// Records that did not fit into a ring are told in the stream too. The next record of the same connection that gets
+/// through carries their number in `lost_records` (not in close mode, where nothing is kept of a connection). And the
+/// source passes gap records, one for each event of which some were lost, as soon as it is driven after the loss, which
+/// wakes its owner: `lost_event` of `lost_records` records, of no connection. Once stop() was called and drain() gives
+/// nothing more, the gap records' numbers add up to lost_ring, event by event.
+///
+/// A gap record is the source's own: as event gap it counts as emitted when it is passed, and as delivered, or as
+/// lost_sink where the sink threw; its number is then told by a further gap record once the sink takes records again.
+/// What the sink refuses is told by lost_sink only: whoever throws knows. There is no queue between rings and sink in
+/// which more could be lost.
 struct Statistics {
   EventCounts emitted{};    ///< records that were due
   EventCounts delivered{};  ///< records that reached a sink
