@@ -84,6 +84,7 @@ typedef struct {
 struct sock {
 	struct sock_common __sk_common;
 	struct dst_entry *sk_dst_cache;
+	struct socket *sk_socket;
 	atomic_t sk_drops;
 	struct {
 		atomic_t rmem_alloc;

@@ -64,8 +64,15 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 
 	if (!count)
 		return NULL;
-	if (connection && !connection->closed && ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		return NULL; /* simultaneous open: it began with TCP_CONNECT */
+	/*
+	 * Simultaneous open: it began with TCP_CONNECT. In close mode the flag says so, which a child may have
+	 * inherited; but before a child is established nobody can have accepted it.
+	 */
+	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
+	    (keeps_nothing
+		 ? (ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG) && tp->inet_conn.icsk_inet.sk.sk_socket
+		 : connection && !connection->closed))
+		return NULL;
 	if (!passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common)) {
 		COUNT(count, filtered);
 		return NULL; /* a socket that connects again elsewhere stays closed for us */

@@ -348,4 +348,30 @@ TEST_F(Accounting, AGapRecordsSinkMayCloseTheSource) {
   });
 }
 
+// A socket that connects to itself opens simultaneously: TCP_CONNECT and PASSIVE_ESTABLISHED both come for it.
+TEST_F(Accounting, ASimultaneousOpenIsOneConnection) {
+  for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+    SCOPED_TRACE(name(mode));
+    inside([&] {
+      auto chosen = options(mode);
+      chosen.ring_bytes = chosen.life_cycle_ring_bytes;
+      tcpinfo::SockopsSource source(chosen);
+      lab::Socket socket(Ip::kV4);
+      const auto any = lab::loopback(Ip::kV4, 0);
+      lab::check(::bind(socket.fd(), any.get(), any.length), "bind");
+      lab::connect(socket, Ip::kV4, socket.local_port());
+      socket.send(10);
+      socket.receive(10);
+      socket.abort();
+      source.stop();
+      Books books;
+      books.drain(source);
+      EXPECT_EQ(source.statistics().connections, 1u);
+      EXPECT_EQ(books.connections.size(), 1u);
+      EXPECT_EQ(books.taken[TCPINFO_EVENT_OPEN], mode == Mode::kClose ? 0u : 1u);
+      EXPECT_EQ(books.taken[TCPINFO_EVENT_CLOSE], 1u);
+    });
+  }
+}
+
 }  // namespace
