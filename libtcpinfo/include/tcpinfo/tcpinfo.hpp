@@ -10,6 +10,7 @@
 #include <tcpinfo/inet_diag.hpp>
 #include <tcpinfo/iter.hpp>
 #include <tcpinfo/json.hpp>
+#include <tcpinfo/privileges.hpp>
 #include <tcpinfo/record.hpp>
 #include <tcpinfo/sockops.hpp>
 #include <tcpinfo/source.hpp>
