@@ -9,6 +9,8 @@
 
 #include <tcpinfo/cost.hpp>
 
+#include "system.hpp"
+
 /// What all sources that load a BPF object share.
 namespace tcpinfo::bpf {
 
@@ -17,6 +19,23 @@ struct LinkDeleter {
 };
 using Link = std::unique_ptr<bpf_link, LinkDeleter>;
 
+/// How to open every object: `sys::fault()`, then NAME__open_opts(options.get()). Has to live until the object is loaded.
+/// Only while a LibbpfLog lives.
+///
+/// libbpf looks for a type that the kernel lacks in all of its modules, by ids that need CAP_SYS_ADMIN, and before 1.3 it
+/// fails without. Without that privilege it is given the types as a file, which nobody needs a privilege to read.
+class OpenOptions {
+ public:
+  OpenOptions();
+  OpenOptions(const OpenOptions&) = delete;
+  const bpf_object_open_opts* get() const noexcept { return &options_; }
+
+ private:
+  sys::Fd types_;
+  std::string path_;
+  bpf_object_open_opts options_{};
+};
+
 /// The kernel's HZ; 0 where it cannot be told, and then fields that the kernel keeps in jiffies are absent.
 __u32 kernel_hz() noexcept;
 
@@ -24,7 +43,8 @@ MapCost cost_of_map(int descriptor, std::string name);
 /// Of the programs and maps of a loaded object.
 Cost cost_of(const bpf_object* object);
 
-/// For the message of an error of libbpf or bpf(2). `capabilities`: those that the source needs.
+/// For the message of an error of libbpf or bpf(2). `capabilities`: the names of those that the source needs; the message
+/// says which of them this thread lacks.
 std::string way_out_of(int error, const char* capabilities);
 
 [[noreturn]] void fail(int error, const std::string& action, const std::string& way_out);

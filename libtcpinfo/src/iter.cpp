@@ -68,9 +68,10 @@ IterSource::Impl::Impl(const IterOptions& chosen) : options(chosen), netns(chose
 
 void IterSource::Impl::load() {
   const char* const action = "load the TCP iterator";
+  const bpf::OpenOptions open_options;
   int error = sys::fault("open skeleton");
   if (!error) {
-    skeleton.reset(iter__open());
+    skeleton.reset(iter__open_opts(open_options.get()));
     if (!skeleton) error = errno;
   }
   if (error) bpf::fail(error, action, bpf::way_out_of(error, kCapabilities));

@@ -113,7 +113,8 @@ struct SockopsSource::Impl {
 void SockopsSource::Impl::load() {
   if (int error = sys::fault("open skeleton"))
     bpf::fail(error, "open the sock_ops programs", bpf::way_out_of(error, kCapabilities));
-  skeleton.reset(sockops__open());
+  const bpf::OpenOptions open_options;
+  skeleton.reset(sockops__open_opts(open_options.get()));
   if (!skeleton) bpf::fail(errno, "open the sock_ops programs", bpf::way_out_of(errno, kCapabilities));
 
   skeleton->rodata->kernel_hz = bpf::kernel_hz();
