@@ -3,6 +3,7 @@
  * The sockops source: a sock_ops program that follows connections from birth to close, and the sweep that samples those
  * for which no RTT callback comes (receivers, idle, stalled).
  */
+#include "creators.bpf.h"
 #include "emit.bpf.h"
 #include "filter.bpf.h"
 
@@ -187,6 +188,8 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		moment.old_state = moment.connecting ? TCP_CLOSE : 0;
 		moment.event = TCPINFO_EVENT_OPEN;
 	}
+	if (moment.event == TCPINFO_EVENT_OPEN || moment.event == TCPINFO_EVENT_CLOSE)
+		set_creator(&moment, sk);
 	moment.cookie = cookie_of(ctx, tp);
 	emit(tp, connection, &moment);
 	return 1;

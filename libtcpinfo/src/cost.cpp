@@ -88,6 +88,7 @@ Cost bpf::cost_of(const bpf_object* object) {
   Cost cost;
   bpf_program* program = nullptr;
   bpf_object__for_each_program(program, object) {
+    if (!bpf_program__autoload(program)) continue;
     bpf_prog_info info{};
     __u32 size = sizeof(info);
     bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size);
@@ -101,7 +102,9 @@ Cost bpf::cost_of(const bpf_object* object) {
                              .in_own_process = bpf_program__expected_attach_type(program) == BPF_TRACE_ITER});
   }
   bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object) cost.maps.push_back(cost_of_map(bpf_map__fd(map), bpf_map__name(map)));
+  bpf_object__for_each_map(map, object) {
+    if (bpf_map__autocreate(map)) cost.maps.push_back(cost_of_map(bpf_map__fd(map), bpf_map__name(map)));
+  }
   return cost;
 }
 

@@ -74,6 +74,7 @@ struct SockopsSource::Impl {
   std::optional<ring::Ring> bell;
   ring::Rings rings;
   bpf::Link sweep_link;
+  bpf::Link creator_link;
   bpf::Link attach_link;
   std::optional<ForkGuard> fork_guard;  // goes before the links that it guards
 
@@ -140,6 +141,10 @@ void SockopsSource::Impl::load() {
   for (const auto& [map, size] :
        {std::pair(skeleton->maps.records, 2 * wanted.cpus), std::pair(skeleton->maps.bell, page)})
     if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
+
+  skeleton->rodata->knows_creators = options.owners;
+  bpf_program__set_autoload(skeleton->progs.tcpinfo_creator, options.owners);
+  bpf_map__set_autocreate(skeleton->maps.creators, options.owners);
 
   int error = sys::fault("load");
   if (!error) error = -sockops__load(skeleton.get());
@@ -226,6 +231,15 @@ void SockopsSource::Impl::attach() {
     if (!directory) error = errno;
   }
   if (error) bpf::fail(error, "open cgroup " + options.cgroup.string(), "");
+  if (options.owners) {
+    error = sys::fault("attach sock_create");
+    if (!error) {
+      creator_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_creator, directory.get()));
+      if (!creator_link) error = errno;
+    }
+    if (error)
+      bpf::fail(error, "attach sock_create to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
+  }
   error = sys::fault("attach sock_ops");
   if (!error) {
     attach_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_sockops, directory.get()));
@@ -477,6 +491,7 @@ void SockopsSource::stop() noexcept {
   impl_->was_forked = impl_->in_child();
   impl_->fork_guard.reset();
   impl_->attach_link.reset();
+  impl_->creator_link.reset();
   impl_->sweep_link.reset();
   impl_->iterator.reset();
 }

@@ -25,7 +25,7 @@ namespace {
 // for too.
 struct Left {
   std::size_t descriptors;
-  __u32 attached;
+  __u32 attached, creators;
   bool operator==(const Left&) const = default;
 };
 
@@ -33,6 +33,7 @@ Left count(const lab::Cgroup& cgroup) {
   Left left{};
   const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, nullptr, nullptr, &left.attached), 0);
+  EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_INET_SOCK_CREATE, 0, nullptr, nullptr, &left.creators), 0);
   close(directory);
   left.descriptors =
       static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
@@ -52,9 +53,10 @@ const Case kCases[] = {
      [](const lab::Cgroup& cgroup) -> std::unique_ptr<tcpinfo::Source> {
        tcpinfo::SockopsOptions options;
        options.cgroup = cgroup.path();
+       options.owners = true;
        return std::make_unique<tcpinfo::SockopsSource>(options);
      },
-     {"open skeleton", "load", "map ring", "map ring data", "create ring", "give rings to CPUs", "attach sweep", "open cgroup", "attach sock_ops"}},
+     {"open skeleton", "load", "map ring", "map ring data", "create ring", "give rings to CPUs", "attach sweep", "open cgroup", "attach sock_create", "attach sock_ops"}},
     {"iter",
      [](const lab::Cgroup&) -> std::unique_ptr<tcpinfo::Source> {
        return std::make_unique<tcpinfo::IterSource>(tcpinfo::IterOptions{});

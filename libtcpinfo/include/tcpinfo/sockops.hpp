@@ -34,6 +34,11 @@ struct SockopsOptions {
   /// The descriptor becomes readable when a ring holds this much; 0: a quarter of it. A life-cycle ring is not left to
   /// fill further than a quarter in any case.
   std::size_t wakeup_bytes = 0;
+  /// Open and close records carry `pid` and `comm` of the process that made the socket, or of an accepted one its
+  /// listener, while this was attached. A second program (cgroup/sock_create) writes it down, in an element of socket
+  /// storage of each TCP socket that is made in the cgroup or accepted from one, 96 bytes, and 192 more where the kernel
+  /// keeps nothing else of the socket (close mode, listeners). See Owners for who holds the socket.
+  bool owners = false;
 };
 
 /// Streams records of every connection that begins in a cgroup while it is attached, both ends if both are there, in any
