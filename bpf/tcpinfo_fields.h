@@ -142,7 +142,7 @@ X(skmem_drops, u32, number, packets, counter, "sock.sk_drops", "4.7", all, "", n
 X(uid, u32, number, none, identity, "sock.sk_uid", "2.6", all, "", none, "User who owns the socket; inet_diag: as seen from the reader's user namespace") \
 X(lost_records, u32, number, count, gauge, "counted by the source", "", sockops, "", none, "Records of this connection lost since the one before this; in a gap record those of all connections since the gap record before; absent in close mode") \
 X(pid, u32, number, none, identity, "cgroup/sock_create", "", sockops, "", none, "Process that owns the socket, where owners are asked for and it is known") \
-X(triggered, u16, number, none, flags, "the trigger", "", sockops, "", none, "Which alternatives of the trigger hold: 1 the first, 2 the second, 4 the third; absent without a trigger") \
+X(triggered, u16, number, none, flags, "the trigger", "", all, "", none, "Which alternatives of the trigger hold: 1 the first, 2 the second, 4 the third; absent without a trigger") \
 X(lost_event, u8, event, none, state, "counted by the source", "", sockops, "", none, "Of which event the records are that a gap record tells of") \
 X(adopted, u8, number, none, state, "constant", "", sockops, "", none, "The connection is older than the attach: 1 followed by callbacks, 2 by the sweep and a tracepoint; 0 it is not older") \
 X(inode, u64, number, none, identity, "inet_diag_msg.idiag_inode", "2.6", inet_diag, "", none, "Inode of the socket as in /proc/PID/fd; absent where no process holds it") \

@@ -151,6 +151,145 @@ TCPINFO_INLINE int tcpinfo_clause_matches(const struct tcpinfo_clause *c, const 
 	       tcpinfo_prefix_matches(&c->peer, peer);
 }
 
+/*
+ * The trigger: of the samples that are due those are wanted of which any clause holds. A clause holds if all its
+ * conditions do. A condition compares two operands, each a field of the record or a constant, multiplied; it does not
+ * hold where a field is absent, nor does its opposite.
+ */
+#define TCPINFO_TRIGGER_CLAUSES 16 /* as many as the field `triggered` has bits */
+#define TCPINFO_TRIGGER_CONDITIONS 64
+#define TCPINFO_TRIGGER_GROWS 4 /* fields that may be asked whether they grow */
+
+/* Read as the record's 8 bytes that hold it, so that no operand needs a branch for its size. */
+struct tcpinfo_operand {
+	__u64 mask; /* of the word after the shift; 0: a constant */
+	__u64 constant;
+	__u32 factor;
+	__u16 word;	    /* where in the record, a multiple of 8 */
+	__u16 present_word; /* where the presence bit is; of a constant the other operand's */
+	__u8 shift;
+	__u8 present_shift;
+	__u8 reserved[6];
+};
+
+/* What a condition allows; any sum of these. */
+enum tcpinfo_outcome {
+	TCPINFO_OUTCOME_LESS = 1,
+	TCPINFO_OUTCOME_EQUAL = 2,
+	TCPINFO_OUTCOME_GREATER = 4,
+};
+
+struct tcpinfo_condition {
+	struct tcpinfo_operand left, right;
+	__u32 clause;
+	__u8 outcomes;
+	__u8 grows; /* which of the trigger's fields has to have grown; TCPINFO_TRIGGER_GROWS: none */
+	__u16 reserved;
+};
+
+struct tcpinfo_trigger {
+	__u32 clauses; /* 0: every sample is wanted */
+	__u32 conditions;
+	__u32 grows;
+	__u32 reserved;
+	struct tcpinfo_operand grow[TCPINFO_TRIGGER_GROWS];
+	struct tcpinfo_condition condition[TCPINFO_TRIGGER_CONDITIONS];
+};
+
+TCPINFO_STATIC_ASSERT(sizeof(struct tcpinfo_record) % 8 == 0, "operands are read as words of 8 bytes");
+
+/* A connection's values when it was last examined. */
+struct tcpinfo_history {
+	__u64 value[TCPINFO_TRIGGER_GROWS];
+	__u32 known; /* bit i: value[i] was read */
+	__u32 reserved;
+};
+
+TCPINFO_INLINE __u64 tcpinfo_record_word(const struct tcpinfo_record *r, __u32 offset)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, __builtin_assume_aligned((const char *)r + offset, 8), sizeof(word));
+	return word;
+}
+
+TCPINFO_INLINE __u64 tcpinfo_operand_value(const struct tcpinfo_operand *o, const struct tcpinfo_record *r)
+{
+	return (tcpinfo_record_word(r, o->word) >> o->shift & o->mask) | o->constant;
+}
+
+TCPINFO_INLINE __u64 tcpinfo_operand_present(const struct tcpinfo_operand *o, const struct tcpinfo_record *r)
+{
+	return tcpinfo_record_word(r, o->present_word) >> o->present_shift & 1;
+}
+
+/*
+ * 1 if a < b: the borrow of a - b. BPF compares by jumps only, and a verifier that follows both ways of each condition
+ * would have 2^64 to follow.
+ */
+TCPINFO_INLINE __u64 tcpinfo_less(__u64 a, __u64 b)
+{
+	return ((~a & b) | ((~a | b) & (a - b))) >> 63;
+}
+
+/* 1 if it holds. Products have 96 bits, of which `low` is the last 32: nothing wraps. */
+TCPINFO_INLINE __u32 tcpinfo_condition_holds(const struct tcpinfo_condition *c, const struct tcpinfo_record *r,
+					     __u32 grown)
+{
+	__u64 a = tcpinfo_operand_value(&c->left, r), b = tcpinfo_operand_value(&c->right, r);
+	__u64 a_low = (a & 0xffffffff) * c->left.factor, b_low = (b & 0xffffffff) * c->right.factor;
+	__u64 a_high = (a >> 32) * c->left.factor + (a_low >> 32);
+	__u64 b_high = (b >> 32) * c->right.factor + (b_low >> 32);
+	__u64 less = tcpinfo_less(a_high, b_high), greater = tcpinfo_less(b_high, a_high);
+	__u64 same = 1 - less - greater, outcome;
+
+	a_low &= 0xffffffff;
+	b_low &= 0xffffffff;
+	less |= same & tcpinfo_less(a_low, b_low);
+	greater |= same & tcpinfo_less(b_low, a_low);
+	outcome = less | (1 - less - greater) << 1 | greater << 2;
+	/* One bit of three is set: with 7 added it carries if it is wanted. */
+	return (__u32)(((outcome & c->outcomes) + 7) >> 3 & tcpinfo_operand_present(&c->left, r) &
+		       tcpinfo_operand_present(&c->right, r) & (grown >> c->grows));
+}
+
+/*
+ * Which fields are greater than when the connection was last examined, bit by bit, and bit TCPINFO_TRIGGER_GROWS. What was
+ * never read did not grow; what is absent now leaves the last value.
+ */
+TCPINFO_INLINE __u32 tcpinfo_trigger_grown(const struct tcpinfo_trigger *t, const struct tcpinfo_record *r,
+					   struct tcpinfo_history *h)
+{
+	__u32 grown = 1U << TCPINFO_TRIGGER_GROWS, i;
+
+	for (i = 0; i < TCPINFO_TRIGGER_GROWS; i++) {
+		__u64 value, present, keep;
+
+		if (i >= t->grows)
+			break;
+		value = tcpinfo_operand_value(&t->grow[i], r);
+		present = tcpinfo_operand_present(&t->grow[i], r);
+		grown |= (__u32)(h->known >> i & present & tcpinfo_less(h->value[i], value)) << i;
+		keep = present - 1;
+		h->value[i] = (h->value[i] & keep) | (value & ~keep);
+		h->known |= (__u32)present << i;
+	}
+	return grown;
+}
+
+/* Which clauses hold, bit by bit. `grown` is what tcpinfo_trigger_grown() gave, or bit TCPINFO_TRIGGER_GROWS alone. */
+TCPINFO_INLINE __u32 tcpinfo_trigger_holds(const struct tcpinfo_trigger *t, const struct tcpinfo_record *r, __u32 grown)
+{
+	__u32 failed = 0, i;
+
+	for (i = 0; i < TCPINFO_TRIGGER_CONDITIONS; i++) {
+		if (i >= t->conditions)
+			break;
+		failed |= (1 - tcpinfo_condition_holds(&t->condition[i], r, grown)) << t->condition[i].clause;
+	}
+	return ~failed & ((1U << t->clauses) - 1);
+}
+
 /* Settings of the sock_ops programs, fixed before they are loaded. */
 struct tcpinfo_settings {
 	__u64 interval_ns;	 /* polling: least time between samples of a connection; 0: every RTT callback */
@@ -162,6 +301,7 @@ struct tcpinfo_settings {
 	__u32 cpus;		 /* possible ones: the rings of samples come first, then as many of all other records */
 	__u32 reserved;
 	struct tcpinfo_filter filter;
+	struct tcpinfo_trigger trigger;
 };
 
 /* Settings of the iterator, fixed before it is loaded. */
@@ -180,6 +320,7 @@ struct tcpinfo_counters {
 	__u64 filtered;		       /* connections that did not */
 	__u64 untracked;	       /* connections without socket storage: no memory; nothing of them is emitted */
 	__u64 wakeups;		       /* times that the consumer was woken */
+	__u64 untriggered;	       /* samples that were due and of which the trigger did not hold */
 };
 
 #endif

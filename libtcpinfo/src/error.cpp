@@ -18,6 +18,7 @@ class Category final : public std::error_category {
       case Errc::kCgroupNotVisible: return "the cgroup is not visible from here";
       case Errc::kAmbiguousUnit: return "several cgroups have this name";
       case Errc::kCgroupGone: return "the cgroup was removed, nothing more comes from it";
+      case Errc::kInvalidTrigger: return "invalid trigger";
     }
     return "unknown error";
   }

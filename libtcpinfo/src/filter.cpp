@@ -3,28 +3,22 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 #include <string>
-#include <vector>
 
 #include <fmt/format.h>
 
 #include <tcpinfo/error.hpp>
 
+#include "expression.hpp"
+
 namespace tcpinfo {
 namespace {
 
-// A conjunction of disjunctions grows as their product: a limit for what stands in the middle of an expansion, so that
-// no expression costs more than a moment.
-constexpr std::size_t kExpansionLimit = 256;
-// Each level of parentheses is a few stack frames.
-constexpr unsigned kDepthLimit = 100;
 constexpr std::uint16_t kPortMax = std::numeric_limits<std::uint16_t>::max();
 
 using Clause = tcpinfo_clause;
-/// Clauses of which any may hold; none: never.
-using Alternatives = std::vector<Clause>;
+using expression::Operator;
 
 struct PortRange {
   std::uint16_t min = 0, max = kPortMax;
@@ -63,41 +57,17 @@ bool intersect(Clause& into, const Clause& other) noexcept {
          intersect(into.local, other.local) && intersect(into.peer, other.peer);
 }
 
-/// Adds a clause, unless those there hold wherever it holds.
-void add(Alternatives& alternatives, const Clause& clause) {
-  for (const auto& other : alternatives)
-    if (contains(other, clause)) return;
-  std::erase_if(alternatives, [&](const Clause& other) { return contains(clause, other); });
-  alternatives.push_back(clause);
-}
-
-class Parser {
+class FilterParser final : public expression::Parser<Clause> {
  public:
-  explicit Parser(std::string_view text) noexcept : text_(text) {}
+  explicit FilterParser(std::string_view text) noexcept : Parser("filter", Errc::kInvalidFilter, text) {}
 
-  Alternatives parse() {
-    auto alternatives = parse_or();
-    skip_space();
-    if (position_ != text_.size()) fail_expected("'and', 'or' or the end");
-    return alternatives;
-  }
-
-  bool blank() {
-    skip_space();
-    return position_ == text_.size();
-  }
-
-  [[noreturn]] void fail_whole(std::string_view problem, std::string way_out) const {
-    throw Error(Errc::kInvalidFilter, fmt::format("filter '{}': {}", text_, problem), std::move(way_out));
-  }
-  [[noreturn]] void fail_size(std::string_view size) const {
+  [[noreturn]] void fail_size(std::string_view size) const override {
     fail_whole(
         fmt::format("expands to {} alternatives", size),
         fmt::format("at most {}; a range or a prefix counts once, however much it holds", TCPINFO_FILTER_CLAUSES));
   }
 
  private:
-  enum class Operator { kEqual, kNotEqual, kIn, kLess, kLessEqual, kGreater, kGreaterEqual };
   enum class End { kLocal, kPeer };
 
   struct FieldWord {
@@ -112,84 +82,16 @@ class Parser {
                                                         {"peer_address", false, false, true},
                                                         {"address", false, true, true}}};
 
-  [[noreturn]] void fail(std::size_t position, std::string_view problem, std::string way_out = {}) const {
-    fail_whole(fmt::format("column {}: {}", position + 1, problem), std::move(way_out));
-  }
-  [[noreturn]] void fail_expected(std::string_view expected) {
-    skip_space();
-    const auto found = run([](char c) { return !is_space(c); });
-    if (found.empty())
-      fail(position_, fmt::format("expected {}, found the end", expected));
-    else
-      fail(position_ - found.size(), fmt::format("expected {}, found '{}'", expected, found));
+  void add(Alternatives& alternatives, const Clause& clause) const override {
+    for (const auto& other : alternatives)
+      if (contains(other, clause)) return;
+    std::erase_if(alternatives, [&](const Clause& other) { return contains(clause, other); });
+    alternatives.push_back(clause);
   }
 
-  static constexpr bool is_space(char c) noexcept { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-  static constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-  static constexpr bool is_word(char c) noexcept {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-  }
+  bool intersect(Clause& into, const Clause& other) const override { return tcpinfo::intersect(into, other); }
 
-  void skip_space() noexcept { run(is_space); }
-
-  template <class Predicate>
-  std::string_view run(Predicate predicate) noexcept {
-    const auto begin = position_;
-    while (position_ < text_.size() && predicate(text_[position_])) ++position_;
-    return text_.substr(begin, position_ - begin);
-  }
-
-  bool accept(std::string_view symbol) noexcept {
-    skip_space();
-    if (!text_.substr(position_).starts_with(symbol)) return false;
-    position_ += symbol.size();
-    return true;
-  }
-
-  bool accept_word(std::string_view word) noexcept {
-    skip_space();
-    const auto begin = position_;
-    if (run(is_word) == word) return true;
-    position_ = begin;
-    return false;
-  }
-
-  Alternatives parse_or() {
-    auto alternatives = parse_and();
-    while (accept("||") || accept_word("or")) {
-      for (const auto& clause : parse_and()) add(alternatives, clause);
-      if (alternatives.size() > kExpansionLimit) fail_size(fmt::format("more than {}", kExpansionLimit));
-    }
-    return alternatives;
-  }
-
-  Alternatives parse_and() {
-    auto alternatives = parse_primary();
-    while (accept("&&") || accept_word("and")) {
-      const auto others = parse_primary();
-      Alternatives product;
-      for (const auto& clause : alternatives)
-        for (const auto& other : others) {
-          auto both = clause;
-          if (!intersect(both, other)) continue;
-          add(product, both);
-          if (product.size() > kExpansionLimit) fail_size(fmt::format("more than {}", kExpansionLimit));
-        }
-      alternatives = std::move(product);
-    }
-    return alternatives;
-  }
-
-  Alternatives parse_primary() {
-    if (!accept("(")) return parse_comparison();
-    if (++depth_ > kDepthLimit) fail(position_ - 1, fmt::format("parentheses nested deeper than {}", kDepthLimit));
-    auto alternatives = parse_or();
-    if (!accept(")")) fail_expected("')'");
-    --depth_;
-    return alternatives;
-  }
-
-  Alternatives parse_comparison() {
+  Alternatives parse_comparison() override {
     skip_space();
     const auto begin = position_;
     const auto word = run(is_word);
@@ -198,35 +100,12 @@ class Parser {
     if (field == kFields.end()) {
       std::string known;
       for (const auto& f : kFields) (known += known.empty() ? "known: " : ", ") += f.name;
+      if (find_field(word) != nullptr)
+        fail(begin, fmt::format("{} is not for a filter, which is decided once, when a connection begins", word),
+             fmt::format("make it a trigger, which selects samples; {}", known));
       fail(begin, fmt::format("unknown field {}", word), known);
     }
-    return field->is_port ? parse_ports(*field) : parse_addresses(*field);
-  }
-
-  Operator parse_operator(std::string_view expected) {
-    // Longer symbols first: '<' begins '<='.
-    if (accept("==")) return Operator::kEqual;
-    if (accept("!=")) return Operator::kNotEqual;
-    if (accept("<=")) return Operator::kLessEqual;
-    if (accept(">=")) return Operator::kGreaterEqual;
-    if (accept("<")) return Operator::kLess;
-    if (accept(">")) return Operator::kGreater;
-    if (accept_word("in")) return Operator::kIn;
-    fail_expected(expected);
-  }
-
-  std::uint16_t parse_port() {
-    skip_space();
-    const auto begin = position_;
-    const auto digits = run(is_digit);
-    if (digits.empty() || (position_ < text_.size() && is_word(text_[position_]))) {
-      position_ = begin;
-      fail_expected("a port");
-    }
-    std::uint16_t port = 0;
-    const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-    if (result.ec != std::errc()) fail(begin, fmt::format("{} is no port", digits), "ports are 0 to 65535");
-    return port;
+    return field->is_port ? parse_ports(*field) : parse_addresses(*field, begin);
   }
 
   Alternatives parse_ports(const FieldWord& field) {
@@ -237,17 +116,17 @@ class Parser {
     // In int: one below 0 and one above 65535 make a range that is empty.
     switch (op) {
       case Operator::kEqual:
-        return at_either_end(field, port, port);
-      case Operator::kLess:
-        return at_either_end(field, 0, port - 1);
-      case Operator::kLessEqual:
-        return at_either_end(field, 0, port);
-      case Operator::kGreater:
-        return at_either_end(field, port + 1, kPortMax);
-      case Operator::kGreaterEqual:
-        return at_either_end(field, port, kPortMax);
+        return at_ends(field, port, port, negated());
       case Operator::kNotEqual:
-        return at_no_end(field, port);
+        return at_ends(field, port, port, !negated());
+      case Operator::kLess:
+        return at_ends(field, 0, port - 1, negated());
+      case Operator::kLessEqual:
+        return at_ends(field, 0, port, negated());
+      case Operator::kGreater:
+        return at_ends(field, port + 1, kPortMax, negated());
+      case Operator::kGreaterEqual:
+        return at_ends(field, port, kPortMax, negated());
       case Operator::kIn:
         break;
     }
@@ -255,10 +134,10 @@ class Parser {
     const int last = parse_port();
     if (last < port)
       fail(begin, fmt::format("the range {}..{} is empty", port, last), fmt::format("write {}..{}", last, port));
-    return at_either_end(field, port, last);
+    return at_ends(field, port, last, negated());
   }
 
-  static void add_range(Alternatives& alternatives, End end, int min, int max) {
+  void add_range(Alternatives& alternatives, End end, int min, int max) const {
     if (min > max) return;
     auto clause = any_connection();
     (end == End::kLocal ? clause.local_port_min : clause.peer_port_min) = static_cast<std::uint16_t>(min);
@@ -266,31 +145,26 @@ class Parser {
     add(alternatives, clause);
   }
 
-  static Alternatives at_either_end(const FieldWord& field, int min, int max) {
+  /// In the range at any of the field's ends, or outside of it at all of them.
+  Alternatives at_ends(const FieldWord& field, int min, int max, bool outside) const {
     Alternatives alternatives;
-    if (field.local) add_range(alternatives, End::kLocal, min, max);
-    if (field.peer) add_range(alternatives, End::kPeer, min, max);
-    return alternatives;
-  }
-
-  static Alternatives at_no_end(const FieldWord& field, int port) {
-    Alternatives alternatives{any_connection()};
+    if (outside) alternatives.push_back(any_connection());
     for (const auto end : {End::kLocal, End::kPeer}) {
       if (!(end == End::kLocal ? field.local : field.peer)) continue;
-      Alternatives ranges, product;
-      add_range(ranges, end, 0, port - 1);
-      add_range(ranges, end, port + 1, kPortMax);
-      for (const auto& clause : alternatives)
-        for (const auto& range : ranges) {
-          auto both = clause;
-          if (intersect(both, range)) add(product, both);
-        }
-      alternatives = std::move(product);
+      Alternatives ranges;
+      if (!outside) {
+        add_range(ranges, end, min, max);
+        unite(alternatives, ranges);
+      } else if (min <= max) {
+        add_range(ranges, end, 0, min - 1);
+        add_range(ranges, end, max + 1, kPortMax);
+        multiply(alternatives, ranges);
+      }
     }
     return alternatives;
   }
 
-  Alternatives parse_addresses(const FieldWord& field) {
+  Alternatives parse_addresses(const FieldWord& field, std::size_t field_begin) {
     skip_space();
     const auto begin = position_;
     const auto op = parse_operator("'==' or 'in'");
@@ -299,6 +173,8 @@ class Parser {
       fail_expected("'==' or 'in' (addresses have no other operator)");
     }
     const auto prefix = parse_prefix(op);
+    if (negated())
+      fail(field_begin, "'not' does not go with addresses in a filter", "name the prefixes that are wanted");
     Alternatives alternatives;
     for (const auto end : {End::kLocal, End::kPeer}) {
       if (!(end == End::kLocal ? field.local : field.peer)) continue;
@@ -308,57 +184,12 @@ class Parser {
     }
     return alternatives;
   }
-
-  tcpinfo_prefix parse_prefix(Operator op) {
-    const std::string_view expected = op == Operator::kIn ? "an address or a prefix" : "an address";
-    skip_space();
-    const auto begin = position_;
-    const auto address_text = run([](char c) { return is_word(c) || c == ':' || c == '.' || c == '%'; });
-    const auto address = parse_address(address_text);
-    if (!address) {
-      position_ = begin;
-      fail_expected(expected);
-    }
-    const bool written_as_ipv6 = address_text.find(':') != std::string_view::npos;
-    const unsigned longest = written_as_ipv6 ? 128 : 32;
-    unsigned length = longest;
-    if (position_ < text_.size() && text_[position_] == '/') {
-      const auto slash = position_++;
-      const auto digits = run(is_word);
-      const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), length);
-      if (digits.empty() || result.ec != std::errc() || result.ptr != digits.data() + digits.size() || length > longest)
-        fail(slash, fmt::format("'/{}' is no prefix length", digits), fmt::format("0 to {}", longest));
-      if (op == Operator::kEqual)
-        fail(slash, "'==' takes an address, not a prefix", fmt::format("write in {}/{}", address_text, digits));
-    }
-
-    tcpinfo_prefix prefix{};
-    const unsigned mask_length = written_as_ipv6 ? length : length + 96;
-    for (unsigned bit = 0; bit < mask_length; ++bit)
-      prefix.mask.bytes[bit / 8] = static_cast<std::uint8_t>(prefix.mask.bytes[bit / 8] | 0x80 >> (bit % 8));
-    bool beyond = false;
-    for (std::size_t i = 0; i < sizeof(prefix.mask.bytes); ++i) {
-      prefix.address.bytes[i] = address->bytes[i] & prefix.mask.bytes[i];
-      beyond |= prefix.address.bytes[i] != address->bytes[i];
-    }
-    const bool ipv4 = tcpinfo_address_is_ipv4(&*address) && mask_length >= 96;
-    prefix.family = ipv4 ? TCPINFO_PREFIX_IPV4 : TCPINFO_PREFIX_IPV6;
-    prefix.length = ipv4 ? mask_length - 96 : mask_length;
-    if (beyond)
-      fail(begin, fmt::format("{}/{} has bits set beyond its prefix", address_text, length),
-           fmt::format("write {}/{}", to_string(prefix.address), prefix.length));
-    return prefix;
-  }
-
-  const std::string_view text_;
-  std::size_t position_ = 0;
-  unsigned depth_ = 0;
 };
 
 }  // namespace
 
 Filter Filter::parse(std::string_view expression) {
-  Parser parser(expression);
+  FilterParser parser(expression);
   Filter filter;
   if (parser.blank()) return filter;
   const auto alternatives = parser.parse();

@@ -180,6 +180,23 @@ TEST(FilterLogic, AndBindsMoreThanOr) {
   EXPECT_TRUE(ports("((local_port==1))and(peer_port==3)", 1, 3));
 }
 
+TEST(FilterLogic, NotOfPorts) {
+  for (const std::uint16_t local : std::initializer_list<std::uint16_t>{0, 1, 21, 22, 23, 65535})
+    for (const std::uint16_t peer : std::initializer_list<std::uint16_t>{0, 1, 21, 22, 23, 65535})
+      for (const std::string text :
+           {"port == 22", "port != 22", "port < 22", "port <= 22", "port > 22", "port >= 22", "port in 1..22", "port < 0",
+            "local_port == 22 and peer_port < 22", "local_port in 1..22 or peer_port != 22",
+            "not (local_port in 1..22 or peer_port != 22) and not port == 1"}) {
+        bool expected = true;
+        if (text != "port < 0") expected = !ports(text, local, peer);
+        EXPECT_EQ(ports("not (" + text + ")", local, peer), expected) << text << ' ' << local << ' ' << peer;
+        if (expected) continue;
+        EXPECT_TRUE(ports("not not (" + text + ")", local, peer)) << text << ' ' << local << ' ' << peer;
+      }
+  EXPECT_TRUE(ports("not port == 22 and peer_port == 5", 1, 5)) << "binds more than and";
+  EXPECT_FALSE(ports("not port == 22 and peer_port == 5", 1, 6));
+}
+
 TEST(FilterLogic, TheExamplesOfTheHeader) {
   EXPECT_TRUE(matches("local_port in 5201..5210 and peer_address in 10.0.0.0/8", "192.0.2.1", 5205, "10.9.9.9", 40000));
   EXPECT_FALSE(matches("local_port in 5201..5210 and peer_address in 10.0.0.0/8", "10.0.0.1", 5205, "192.0.2.1", 1));

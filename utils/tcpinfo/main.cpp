@@ -22,6 +22,7 @@ Exit exit_code(const tcpinfo::Error& error) noexcept {
       case tcpinfo::Errc::kNoBtf:
         return kNotHere;
       case tcpinfo::Errc::kInvalidFilter:
+      case tcpinfo::Errc::kInvalidTrigger:
       case tcpinfo::Errc::kInvalidOption:
         return kUsage;
       default:

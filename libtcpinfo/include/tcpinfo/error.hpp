@@ -19,6 +19,7 @@ enum class Errc {
   kCgroupNotVisible,   ///< the cgroup lies outside what is mounted here
   kAmbiguousUnit,      ///< several cgroups have the name of the unit
   kCgroupGone,         ///< the cgroup was removed: nothing more comes from it
+  kInvalidTrigger,     ///< a trigger expression that cannot be understood
 };
 
 /// The category of Errc, named "tcpinfo". Thread safe.

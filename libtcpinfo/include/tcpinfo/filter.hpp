@@ -7,15 +7,18 @@
 
 namespace tcpinfo {
 
-/// Which connections are wanted, by ports and address prefixes. The kernel and user space decide by the same code.
+/// Which connections are followed at all, by ports and address prefixes: decided once, when a connection begins or is
+/// adopted. What changes while it lasts, as its state and its values, is the matter of a Trigger. The kernel and user space
+/// decide by the same code.
 ///
 ///     peer_port == 443
 ///     local_port in 5201..5210 and peer_address in 10.0.0.0/8
 ///     port == 22 or address in 2001:db8::/32
 ///
-/// `port` and `address` mean either end. Operators: `==`, `!=` (ports), `in` (a range of ports, a prefix), `<` `<=` `>`
-/// `>=` (ports), `and`, `or`, parentheses. An IPv4 prefix matches IPv4 and IPv4-mapped addresses; an IPv6 prefix matches
-/// only other addresses. At most 16 alternatives after expansion. A value type; reading is thread safe.
+/// `port` and `address` mean either end. Operators: `==`, `!=` (ports: at no end), `in` (a range of ports, a prefix), `<`
+/// `<=` `>` `>=` (ports), `not` (ports), `and`, `or`, parentheses. An IPv4 prefix matches IPv4 and IPv4-mapped addresses;
+/// an IPv6 prefix matches only other addresses. At most 16 alternatives after expansion. A value type; reading is thread
+/// safe.
 class TCPINFO_EXPORT Filter {
  public:
   /// Lets everything pass.

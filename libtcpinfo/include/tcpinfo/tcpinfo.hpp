@@ -15,3 +15,4 @@
 #include <tcpinfo/sockops.hpp>
 #include <tcpinfo/source.hpp>
 #include <tcpinfo/tcp_info.hpp>
+#include <tcpinfo/trigger.hpp>
