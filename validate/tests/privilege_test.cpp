@@ -227,18 +227,19 @@ TEST_F(Privileged, StateOfCongestionControlsIsThereForAnOrdinaryUser) {
   };
   std::vector<Case> cases;
   const auto listener = lab::listen(Ip::kV4);
-  for (const auto& [name, field] : {std::pair("bbr", tcpinfo::Field::bbr_bw),
-                                    {"dctcp", tcpinfo::Field::dctcp_enabled},
-                                    {"vegas", tcpinfo::Field::vegas_enabled}}) {
+  for (const auto& [name, field] :
+       {std::pair("bbr", tcpinfo::Field::bbr_bw), {"vegas", tcpinfo::Field::vegas_enabled}}) {
     Pair ends = pair(listener);
     try {
       ends.client.set_congestion_control(name);  // loads the module
+      ends.client.send(1000);                    // it begins with the first data
+      ends.server.receive(1000);
       cases.push_back({name, field, std::move(ends)});
     } catch (const std::system_error&) {
       // this kernel does not have it
     }
   }
-  if (cases.empty()) GTEST_SKIP() << "needs bbr, dctcp or vegas";
+  if (cases.empty()) GTEST_SKIP() << "needs bbr or vegas";
   in_thread([&] {
     become(kNobody, bits({Privilege::kBpf, Privilege::kPerfmon}));
     const auto records = lab::snapshot(*iter());
