@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <linux/capability.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -15,6 +15,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -113,25 +114,24 @@ void check_cgroups(Checks& checks) {
 }
 
 void check_privileges(Checks& checks) {
-  std::uint64_t effective = 0;
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("CapEff:")) effective = std::strtoull(line.c_str() + 7, nullptr, 16);
-  const auto capability = [&](std::string_view name, int number, std::string_view use, bool needed) {
-    const bool has = (effective >> number) & 1;
+  const auto effective = tcpinfo::Privileges::effective();
+  const auto capability = [&](tcpinfo::Privilege privilege, std::string_view use, bool needed) {
+    const auto name = tcpinfo::name(privilege);
+    const bool has = effective.contains(privilege);
     Check check{std::string(name),
                 has      ? Status::kOk
                 : needed ? Status::kMissing
                          : Status::kNote,
                 fmt::format("{}effective, for {}", has ? "" : "not ", use), ""};
     if (!has)
-      check.way_out = fmt::format("run as root, or with setpriv or systemd's AmbientCapabilities=, giving {}", name);
+      check.way_out =
+          needed ? fmt::format("run as root, or give it {} by setcap or systemd as below", name) : "run as root";
     checks.push_back(std::move(check));
   };
-  capability("CAP_BPF", CAP_BPF, "sockops and iter", true);
-  capability("CAP_NET_ADMIN", CAP_NET_ADMIN, "sockops, and all that inet_diag can give", true);
-  capability("CAP_PERFMON", CAP_PERFMON, "sockops and iter", true);
-  capability("CAP_SYS_ADMIN", CAP_SYS_ADMIN, "--netns and --cost only", false);
+  capability(tcpinfo::Privilege::kBpf, "sockops and iter", true);
+  capability(tcpinfo::Privilege::kNetAdmin, "sockops, and all that inet_diag can give", true);
+  capability(tcpinfo::Privilege::kPerfmon, "sockops and iter", true);
+  capability(tcpinfo::Privilege::kSysAdmin, "--netns and --cost only", false);
 
   const std::string setting = read_line("/proc/sys/kernel/unprivileged_bpf_disabled");
   if (!setting.empty())
@@ -217,7 +217,67 @@ void add_trial(Checks& checks, const Tried& tried) {
                       capability.available ? Status::kOk : Status::kMissing, capability.detail, ""});
 }
 
-std::string as_table(const Checks& checks, std::span<const Tried> sources, std::size_t width) {
+constexpr tcpinfo::Privileges kLoading{tcpinfo::Privilege::kBpf, tcpinfo::Privilege::kNetAdmin,
+                                       tcpinfo::Privilege::kPerfmon};
+
+// What is the least with which a source opens, and that it goes on with none.
+void add_least_privilege(Checks& checks) {
+  const std::pair<tcpinfo::SourceId, tcpinfo::Privileges> least[] = {
+      {tcpinfo::SourceId::kSockops, kLoading},
+      {tcpinfo::SourceId::kInetDiag, {}},
+      {tcpinfo::SourceId::kIter, {tcpinfo::Privilege::kBpf, tcpinfo::Privilege::kPerfmon}}};
+  const auto has = tcpinfo::Privileges::effective();
+  for (const auto& [source, needed] : least) {
+    Check check{fmt::format("{} least privilege", tcpinfo::name(source)), Status::kNote, "", ""};
+    const auto with = needed.empty() ? std::string("no capability") : "only " + needed.to_string();
+    if (const auto missing = needed - has; !missing.empty()) {
+      check.detail = fmt::format("not tried with {}: this process lacks {}", with, missing.to_string());
+    } else {
+      const auto trial = try_source(source, {.to_open = needed, .drop_then = true});
+      check.status = trial.works ? Status::kOk : Status::kMissing;
+      check.detail = trial.works ? fmt::format("works with {}{}", with, needed.empty() ? "" : ", and goes on with none")
+                                 : fmt::format("with {}: {}", with, trial.detail);
+    }
+    checks.push_back(std::move(check));
+  }
+}
+
+// What gives this program what it needs, for those who copy it.
+struct Recipe {
+  std::string setcap;
+  std::vector<std::string> systemd;
+  std::string caveat;  // why setcap has no effect here; may be empty
+};
+
+std::string shell_word(const std::string& path) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
+  if (path.find_first_not_of(kPlain) == path.npos) return path;
+  std::string out = "'";
+  for (const char c : path) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+Recipe make_recipe() {
+  Recipe recipe;
+  std::error_code error;
+  auto path = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  if (error) path = "/path/to/tcpinfo";
+  std::string names, words;
+  for (const auto privilege : {tcpinfo::Privilege::kBpf, tcpinfo::Privilege::kNetAdmin, tcpinfo::Privilege::kPerfmon}) {
+    const auto name = std::string(tcpinfo::name(privilege));
+    words += (words.empty() ? "" : " ") + name;
+    names += names.empty() ? "" : ",";
+    for (const char c : name) names += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  recipe.setcap = fmt::format("setcap {}+ep {}", names, shell_word(path));
+  for (const auto* setting : {"AmbientCapabilities", "CapabilityBoundingSet"})
+    recipe.systemd.push_back(fmt::format("{}={}", setting, words));
+  if (struct statvfs status{}; statvfs(path.c_str(), &status) == 0 && (status.f_flag & ST_NOSUID))
+    recipe.caveat = "the file system of " + path + " is mounted nosuid: there the kernel ignores capabilities of files";
+  return recipe;
+}
+
+std::string as_table(const Checks& checks, std::span<const Tried> sources, const Recipe& recipe, std::size_t width) {
   std::size_t name_width = 0;
   for (const auto& check : checks) name_width = std::max(name_width, check.name.size());
   const std::size_t indent = 9 + name_width + 2;
@@ -236,10 +296,15 @@ std::string as_table(const Checks& checks, std::span<const Tried> sources, std::
     out += fmt::format("{} {} {}", &trial == &sources.front().trial ? "" : ",", tcpinfo::name(id),
                        trial.works ? "works" : "does not work");
   out += ".\n";
+  // Not wrapped: they are to be copied.
+  out += fmt::format("\nFor everybody who may execute it, without root:\n  sudo {}\n", recipe.setcap);
+  if (!recipe.caveat.empty()) out += fmt::format("  ({})\n", recipe.caveat);
+  out += "As a service of an ordinary user, in a systemd unit (tcpinfo.service is one):\n";
+  for (const auto& line : recipe.systemd) out += fmt::format("  {}\n", line);
   return out;
 }
 
-std::string as_json(const Checks& checks, std::span<const Tried> sources) {
+std::string as_json(const Checks& checks, std::span<const Tried> sources, const Recipe& recipe) {
   rapidjson::StringBuffer buffer;
   rapidjson::PrettyWriter<rapidjson::StringBuffer> json(buffer);
   json.SetIndent(' ', 2);
@@ -263,6 +328,15 @@ std::string as_json(const Checks& checks, std::span<const Tried> sources) {
     json.EndObject();
   }
   json.EndArray();
+  key(json, "least_privilege");
+  json.StartObject();
+  put(json, "setcap", recipe.setcap);
+  put(json, "setcap_caveat", recipe.caveat);
+  key(json, "systemd");
+  json.StartArray();
+  for (const auto& line : recipe.systemd) json.String(line.data(), static_cast<rapidjson::SizeType>(line.size()));
+  json.EndArray();
+  json.EndObject();
   json.EndObject();
   return std::string(buffer.GetString(), buffer.GetSize()) + '\n';
 }
@@ -277,17 +351,20 @@ Exit examine(const std::string& format) {
   check_cgroups(checks);
   check_privileges(checks);
   check_config(checks);
-  const Tried sources[] = {{tcpinfo::SourceId::kSockops, try_sockops()},
-                           {tcpinfo::SourceId::kInetDiag, try_inet_diag()},
-                           {tcpinfo::SourceId::kIter, try_iter()}};
+  constexpr auto kSockops = tcpinfo::SourceId::kSockops, kInetDiag = tcpinfo::SourceId::kInetDiag,
+                 kIter = tcpinfo::SourceId::kIter;
+  const Tried sources[] = {
+      {kSockops, try_source(kSockops)}, {kInetDiag, try_source(kInetDiag)}, {kIter, try_source(kIter)}};
   for (const auto& tried : sources) add_trial(checks, tried);
+  add_least_privilege(checks);
   check_congestion_control(checks);
   check_program(checks, "iperf3", "iperf3", "tcpinfo-validate");
   check_program(checks, "gnuplot", "gnuplot-nox", "tcpinfo-plot");
 
   Output output = Output::standard();
-  output.write(json ? as_json(checks, sources)
-                    : as_table(checks, sources, terminal_size(output.descriptor()).columns));
+  const auto recipe = make_recipe();
+  output.write(json ? as_json(checks, sources, recipe)
+                    : as_table(checks, sources, recipe, terminal_size(output.descriptor()).columns));
   return std::ranges::all_of(sources, [](const Tried& tried) { return tried.trial.works; }) ? kOk : kFailed;
 }
 
@@ -300,8 +377,10 @@ void add_doctor(CLI::App& app, Command& chosen) {
   command->footer(
       "Loads and attaches the eBPF programs to a cgroup of its own for a moment, makes a connection over loopback, "
       "reads\n"
-      "the sockets by netlink and by iterator, and leaves nothing behind. Exit code 0 if all sources work, 1 if one does "
+      "the sockets by netlink and by iterator, and leaves nothing behind. Exit code 0 if all sources work, 1 if one "
+      "does "
       "not.\n"
+      "Says with which capabilities each works, and which setcap command or systemd lines give them to it.\n"
       "\n"
       "Examples:\n"
       "  sudo tcpinfo doctor\n"

@@ -91,6 +91,10 @@ StreamSettings check(const StreamArguments& given) {
     forbid(settings.interval == nanoseconds::zero(), "--interval 0", with,
            "it has to be asked each time; only sockops sees every RTT measurement");
   }
+  // Each pass begins in that namespace, where inet_diag has its socket there once and for all.
+  if (settings.source == tcpinfo::SourceId::kIter && given.netns) settings.keep |= {tcpinfo::Privilege::kSysAdmin};
+  // Else the kernel does not say how long a program's code is.
+  if (settings.cost) settings.keep |= {tcpinfo::Privilege::kBpf};
   if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
   if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
   if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
@@ -180,6 +184,8 @@ class Stream {
         monitor_(loop_, open_source()),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {
     consumer_.begin();
+    tcpinfo::Privileges::drop(settings.keep);
+    if (!settings.executes) tcpinfo::forbid_new_privileges();
   }
 
   Exit run() {

@@ -43,6 +43,10 @@ struct StreamSettings {
   std::optional<std::string> stats;
   bool cost = false;
   std::chrono::nanoseconds every = std::chrono::seconds(1);
+  /// What is needed after the source is open; all else is dropped then. What a feature needs, it adds.
+  tcpinfo::Privileges keep;
+  /// A command of the user's is started afterwards, which may be sudo.
+  bool executes = false;
 };
 
 /// Throws Failure (kUsage).
@@ -68,7 +72,8 @@ class Consumer {
 };
 
 /// Passes records to `consumer` until --duration, --count, a signal or a failure ends it, then says on standard error what
-/// was emitted, delivered and lost. `open_source` is called when signals are already handled.
+/// was emitted, delivered and lost. `open_source` is called when signals are already handled; after it, this thread has no
+/// capabilities but `settings.keep`.
 Exit run_stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
                 Consumer& consumer);
 

@@ -14,7 +14,9 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <system_error>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -40,27 +42,31 @@ class SignalsWait {
   sigset_t old_;
 };
 
-// A cgroup beside this process's, in which the process is while enter() has its effect.
-class TemporaryCgroup {
+// A cgroup beside this process's, in which the process is while this lives; its own where it may not make one.
+class TrialCgroup {
  public:
-  TemporaryCgroup() {
+  TrialCgroup() {
     std::error_code error;
-    home_ = tcpinfo::own_cgroup();
+    path_ = home_ = tcpinfo::own_cgroup();
     // In a container the process's own cgroup may lie outside what is mounted.
-    if (!std::filesystem::is_directory(home_, error)) home_ = tcpinfo::cgroup2_mount();
-    path_ = home_ / fmt::format("tcpinfo-doctor-{}", getpid());
-    if (!std::filesystem::create_directory(path_, error))
-      throw tcpinfo::Error(error ? error : std::make_error_code(std::errc::file_exists),
-                           "make cgroup " + path_.string(), "needs write access to the cgroup v2 hierarchy");
+    if (!std::filesystem::is_directory(home_, error)) path_ = home_ = tcpinfo::cgroup2_mount();
+    const auto made = home_ / fmt::format("tcpinfo-doctor-{}", getpid());
+    if (!std::filesystem::create_directory(made, error)) return;
+    if (move_to(made)) {
+      path_ = made;
+    } else {
+      rmdir(made.c_str());
+    }
   }
-  ~TemporaryCgroup() {
-    if (entered_) move_to(home_);
+  ~TrialCgroup() {
+    if (is_own()) return;
+    move_to(home_);
     rmdir(path_.c_str());
   }
-  TemporaryCgroup(const TemporaryCgroup&) = delete;
+  TrialCgroup(const TrialCgroup&) = delete;
 
   const std::filesystem::path& path() const noexcept { return path_; }
-  bool enter() { return entered_ = move_to(path_); }
+  bool is_own() const noexcept { return path_ == home_; }
 
  private:
   static bool move_to(const std::filesystem::path& cgroup) {
@@ -70,7 +76,6 @@ class TemporaryCgroup {
   }
 
   std::filesystem::path home_, path_;
-  bool entered_ = false;
 };
 
 class Socket {
@@ -111,86 +116,113 @@ void drive(tcpinfo::Source& source, std::chrono::milliseconds time, Seen& seen, 
   }
 }
 
-// Whether a connection was had; while it was idle, the source was driven long enough for a few sweeps.
-bool have_connection(tcpinfo::Source& source, Seen& seen) {
-  const Socket listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  socklen_t size = sizeof(address);
-  if (bind(listener.get(), generic, size) != 0 || listen(listener.get(), 1) != 0 ||
-      getsockname(listener.get(), generic, &size) != 0)
-    return false;
-  const Socket client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (connect(client.get(), generic, size) != 0) return false;
-  const Socket server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  if (server.get() < 0) return false;
-  drive(source, std::chrono::milliseconds(100), seen, [] { return false; });
-  return true;
-}
-
-}  // namespace
-
-Trial try_sockops() {
-  using tcpinfo::Event;
-  Trial trial;
-  const SignalsWait wait;
-  try {
-    TemporaryCgroup cgroup;
-    tcpinfo::SockopsOptions options;
-    options.cgroup = cgroup.path();
-    options.interval = std::chrono::milliseconds(20);
-    options.latency = std::chrono::milliseconds(10);
-    options.ring_bytes = options.life_cycle_ring_bytes = std::size_t{1} << 18;
-    tcpinfo::SockopsSource source(options);
-    trial.works = true;
-    trial.detail = "attached to a temporary cgroup";
-    Seen seen;
-    if (cgroup.enter() && have_connection(source, seen)) {
-      drive(source, std::chrono::milliseconds(50), seen, [] { return false; });
-      const auto count = [&seen](Event event) { return seen.events[static_cast<std::size_t>(event)]; };
-      trial.detail += fmt::format("; a loopback connection gave {} open, {} sample ({} swept) and {} close records",
-                                  count(Event::kOpen), count(Event::kSample), seen.swept, count(Event::kClose));
-      trial.works = count(Event::kOpen) > 0 && count(Event::kClose) > 0 && seen.swept > 0;
-      if (!trial.works) trial.way_out = "records are missing: please report this, with the kernel's version";
-    } else {
-      trial.detail += "; no loopback connection could be made there to see records";
-    }
-    trial.capabilities = source.capabilities();
-  } catch (const tcpinfo::Error& error) {
-    trial.works = false;
-    trial.detail = error.what();
-    trial.way_out = "see what is missing above";
+// The two ends of a connection to come.
+class Loopback {
+ public:
+  Loopback() : listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    address_.sin_family = AF_INET;
+    address_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listens_ = bind(listener_.get(), generic(), size_) == 0 && listen(listener_.get(), 1) == 0 &&
+               getsockname(listener_.get(), generic(), &size_) == 0;
   }
-  return trial;
-}
+  std::uint16_t port() const noexcept { return ntohs(address_.sin_port); }
 
-namespace {
+  // Whether a connection was had; while it was idle, the source was driven long enough for a few sweeps.
+  bool connect_and_drive(tcpinfo::Source& source, Seen& seen) {
+    if (!listens_) return false;
+    const Socket client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (connect(client.get(), generic(), size_) != 0) return false;
+    const Socket server(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (server.get() < 0) return false;
+    drive(source, std::chrono::milliseconds(100), seen, [] { return false; });
+    return true;
+  }
+
+ private:
+  sockaddr* generic() noexcept { return reinterpret_cast<sockaddr*>(&address_); }
+
+  Socket listener_;
+  sockaddr_in address_{};
+  socklen_t size_ = sizeof(address_);
+  bool listens_ = false;
+};
+
+void try_sockops(Trial& trial, const TrialCgroup& cgroup, bool drop_then) {
+  using tcpinfo::Event;
+  Loopback loopback;
+  tcpinfo::SockopsOptions options;
+  options.cgroup = cgroup.path();
+  options.interval = std::chrono::milliseconds(20);
+  options.latency = std::chrono::milliseconds(10);
+  options.ring_bytes = options.life_cycle_ring_bytes = std::size_t{1} << 18;
+  if (loopback.port() != 0) options.filter = tcpinfo::Filter::parse(fmt::format("port == {}", loopback.port()));
+  tcpinfo::SockopsSource source(options);
+  if (drop_then) tcpinfo::Privileges::drop({});
+  trial.works = true;
+  trial.detail = fmt::format("attached to {}", cgroup.is_own() ? "this process's own cgroup" : "a temporary cgroup");
+  Seen seen;
+  if (loopback.connect_and_drive(source, seen)) {
+    drive(source, std::chrono::milliseconds(50), seen, [] { return false; });
+    const auto count = [&seen](Event event) { return seen.events[static_cast<std::size_t>(event)]; };
+    trial.detail += fmt::format("; a loopback connection gave {} open, {} sample ({} swept) and {} close records",
+                                count(Event::kOpen), count(Event::kSample), seen.swept, count(Event::kClose));
+    trial.works = count(Event::kOpen) > 0 && count(Event::kClose) > 0 && seen.swept > 0;
+    if (!trial.works) trial.way_out = "records are missing: please report this, with the kernel's version";
+  } else {
+    trial.detail += "; no loopback connection could be made there to see records";
+  }
+  trial.capabilities = source.capabilities();
+}
 
 template <class Source, class Options>
-Trial try_snapshot() {
-  Trial trial;
-  try {
-    Source source{Options{}};
-    Seen seen;
-    const auto is_over = [&source] { return source.statistics().dumps > 0; };
-    drive(source, std::chrono::seconds(5), seen, is_over);
-    trial.works = is_over();
-    trial.detail = trial.works ? fmt::format("this network namespace has {} connections",
-                                             seen.events[static_cast<std::size_t>(tcpinfo::Event::kSample)])
-                               : "reading the sockets did not end within 5 s";
-    trial.capabilities = source.capabilities();
-  } catch (const tcpinfo::Error& error) {
-    trial.detail = error.what();
-    trial.way_out = "see what is missing above";
-  }
-  return trial;
+void try_snapshot(Trial& trial, bool drop_then) {
+  Source source{Options{}};
+  if (drop_then) tcpinfo::Privileges::drop({});
+  Seen seen;
+  const auto is_over = [&source] { return source.statistics().dumps > 0; };
+  drive(source, std::chrono::seconds(5), seen, is_over);
+  trial.works = is_over();
+  trial.detail = trial.works ? fmt::format("this network namespace has {} connections",
+                                           seen.events[static_cast<std::size_t>(tcpinfo::Event::kSample)])
+                             : "reading the sockets did not end within 5 s";
+  trial.capabilities = source.capabilities();
 }
 
 }  // namespace
 
-Trial try_inet_diag() { return try_snapshot<tcpinfo::InetDiagSource, tcpinfo::InetDiagOptions>(); }
-Trial try_iter() { return try_snapshot<tcpinfo::IterSource, tcpinfo::IterOptions>(); }
+Trial try_source(tcpinfo::SourceId source, const With& with) {
+  Trial trial;
+  const SignalsWait wait;
+  std::optional<TrialCgroup> cgroup;
+  const auto run = [&] {
+    try {
+      if (with.to_open) tcpinfo::Privileges::drop(*with.to_open);
+      switch (source) {
+        case tcpinfo::SourceId::kSockops:
+          return try_sockops(trial, *cgroup, with.drop_then);
+        case tcpinfo::SourceId::kInetDiag:
+          return try_snapshot<tcpinfo::InetDiagSource, tcpinfo::InetDiagOptions>(trial, with.drop_then);
+        case tcpinfo::SourceId::kIter:
+          return try_snapshot<tcpinfo::IterSource, tcpinfo::IterOptions>(trial, with.drop_then);
+        case tcpinfo::SourceId::kGetsockopt:
+          break;
+      }
+    } catch (const tcpinfo::Error& error) {
+      trial.works = false;
+      trial.detail = error.what();
+      trial.way_out = "see what is missing above";
+    }
+  };
+  try {
+    if (source == tcpinfo::SourceId::kSockops) cgroup.emplace();
+  } catch (const tcpinfo::Error& error) {
+    trial.detail = error.what();
+    trial.way_out = "see what is missing above";
+    return trial;
+  }
+  // What a thread drops ends with it.
+  std::thread(run).join();
+  return trial;
+}
 
 }  // namespace cli

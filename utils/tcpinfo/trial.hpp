@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include <tcpinfo/privileges.hpp>
 #include <tcpinfo/source.hpp>
 
 namespace cli {
@@ -15,11 +17,15 @@ struct Trial {
   tcpinfo::Capabilities capabilities;
 };
 
-/// Attaches to a cgroup made for it, has a connection over loopback there, and takes all of it away again. Signals that
-/// would end the process wait meanwhile.
-Trial try_sockops();
-/// Reads the sockets of this network namespace once.
-Trial try_inet_diag();
-Trial try_iter();
+/// With which capabilities a source is tried.
+struct With {
+  std::optional<tcpinfo::Privileges> to_open;  ///< only these of this thread's; nothing: all that it has
+  bool drop_then = false;                      ///< and none once the source is open
+};
+
+/// sockops: attaches to a cgroup made for it, has a connection over loopback there, and takes all of it away again. Who
+/// may not make a cgroup attaches to that of this process, and follows that connection only. Signals that would end the
+/// process wait meanwhile. Others: reads the sockets of this network namespace once.
+Trial try_source(tcpinfo::SourceId source, const With& with = {});
 
 }  // namespace cli

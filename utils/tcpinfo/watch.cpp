@@ -81,6 +81,9 @@ void add_watch(CLI::App& app, Command& chosen) {
       "sweeps and passes are system time of this process.\n"
       "What other programs cost meanwhile: bpftool prog show (run_time_ns, run_cnt).\n"
       "\n"
+      "Once it has begun, this process has no privileges any more: no capabilities (--cost keeps CAP_BPF, iter with\n"
+      "--netns CAP_SYS_ADMIN) and none to come (no_new_privs). Who may begin: see tcpinfo doctor.\n"
+      "\n"
       "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"
       "Ends at --duration, --count, SIGINT or SIGTERM, then says on standard error what was emitted, delivered, lost.");
   command->callback([given, &chosen] { chosen = [given] { return watch(*given); }; });

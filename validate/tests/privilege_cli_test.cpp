@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The tcpinfo command as an ordinary user has it, and what it keeps of an administrator's privileges.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidjson/document.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "lab/lab.hpp"
+#include "requirements.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using lab::Ip;
+using testing::AllOf;
+using testing::HasSubstr;
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+const std::string kTcpinfo = TCPINFO_BINARY;
+const Words kNobody = {"setpriv",        "--reuid=65534",   "--regid=65534",
+                       "--clear-groups", "--inh-caps=-all", "--bounding-set=-all,+bpf,+net_admin,+perfmon"};
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Words operator+(Words first, const Words& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+/// A directory that everybody may look into.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = fs::temp_directory_path() / "tcpinfo-privilege-XXXXXX";
+    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
+    path_ = name;
+    fs::permissions(path_, fs::perms(0755));
+  }
+  ~TemporaryDirectory() { fs::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  fs::path operator/(std::string_view name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+std::map<std::string, std::string> status_of(pid_t pid) {
+  std::map<std::string, std::string> values;
+  std::ifstream file("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    const auto colon = line.find(':');
+    values[line.substr(0, colon)] = line.substr(std::min(line.size(), line.find_first_not_of(" \t", colon + 1)));
+  }
+  return values;
+}
+
+struct Outcome {
+  int code = -1;  // -1: a signal ended it, or it did not end
+  std::string out, err;
+};
+
+class Running {
+ public:
+  explicit Running(const Words& command, const lab::Cgroup* cgroup = nullptr)
+      : process_({.command = command, .cgroup = cgroup, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {
+  }
+
+  pid_t pid() const { return process_.pid(); }
+  std::string out() const { return read(files_ / "out"); }
+  std::string err() const { return read(files_ / "err"); }
+  // Whether its source is open: this is the last step before records.
+  bool is_open() {
+    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(2ms)) {
+      if (status_of(pid())["NoNewPrivs"] == "1") return true;
+      if (process_.wait(0ms)) break;
+    }
+    ADD_FAILURE() << "does not open: " << err();
+    return false;
+  }
+  bool writes(std::string_view text) {
+    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(2ms)) {
+      if (out().find(text) != std::string::npos) return true;
+      if (process_.wait(0ms)) break;
+    }
+    ADD_FAILURE() << "does not write " << text << ": " << err();
+    return false;
+  }
+  Outcome end(int signal) {
+    process_.signal(signal);
+    return outcome();
+  }
+  Outcome outcome() {
+    const auto status = process_.wait(20s);
+    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, out(), err()};
+  }
+
+ private:
+  TemporaryDirectory files_;
+  lab::Process process_;
+};
+
+Outcome run(const Words& command) { return Running(command).outcome(); }
+
+std::uint64_t capabilities(const std::map<std::string, std::string>& status, const char* set) {
+  return std::stoull(status.at(set), nullptr, 16);
+}
+
+constexpr std::uint64_t bit(tcpinfo::Privilege privilege) { return std::uint64_t{1} << static_cast<int>(privilege); }
+
+// What all its threads have.
+void expect_only(pid_t pid, std::uint64_t wanted) {
+  std::size_t threads = 0;
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    const auto status = status_of(static_cast<pid_t>(std::stol(entry.path().filename())));
+    for (const auto* set : {"CapPrm", "CapEff"}) EXPECT_EQ(capabilities(status, set), wanted) << set;
+    for (const auto* set : {"CapInh", "CapAmb"}) EXPECT_EQ(capabilities(status, set), 0u) << set;
+    EXPECT_EQ(status.at("NoNewPrivs"), "1");
+    ++threads;
+  }
+  EXPECT_GT(threads, 0u);
+}
+
+class PrivilegeCli : public testing::Test {
+ protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
+
+  Words watch(const Words& more = {}) const {
+    return Words{kTcpinfo, "watch",    "--cgroup", cgroup_.path(), "--interval",
+                 "10ms",   "--format", "jsonl",    "--fields",     "event,swept"} +
+           more;
+  }
+  // A connection that `watch` has to see from its open to its close, idle in between.
+  void see_connection(Running& watch) const {
+    if (!watch.is_open()) return;
+    const lab::InCgroup in(cgroup_);
+    const auto listener = lab::listen(Ip::kV4);
+    lab::Socket client(Ip::kV4);
+    lab::connect(client, Ip::kV4, listener.local_port());
+    auto server = lab::accept(listener);
+    EXPECT_TRUE(watch.writes(R"("event":"open")"));
+    EXPECT_TRUE(watch.writes(R"("event":"sample","swept":true)"));
+    client.close();
+    server.abort();
+    EXPECT_TRUE(watch.writes(R"("event":"close")"));
+  }
+
+  const lab::Cgroup cgroup_{"tcpinfo-privilege"};
+};
+
+TEST_F(PrivilegeCli, WatchStreamsWithNone) {
+  Running running(watch());
+  see_connection(running);
+  expect_only(running.pid(), 0);
+  const auto outcome = running.end(SIGTERM);
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr(" 0 lost"), HasSubstr("2 connections")));
+}
+
+TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
+  const lab::Netns netns("tcpinfo-privilege");
+  const auto expect = [&](const Words& more, std::uint64_t wanted) {
+    SCOPED_TRACE(testing::PrintToString(more));
+    Running running(watch(more));
+    if (!running.is_open()) return;
+    expect_only(running.pid(), wanted);
+    EXPECT_EQ(running.end(SIGTERM).code, 0);
+  };
+  expect({"--cost"}, bit(tcpinfo::Privilege::kBpf));
+  expect({"--source", "iter"}, 0);
+  expect({"--source", "iter", "--netns", netns.path()}, bit(tcpinfo::Privilege::kSysAdmin));
+  expect({"--source", "inet_diag", "--netns", netns.path()}, 0);
+}
+
+// With the very command that the doctor gives.
+TEST_F(PrivilegeCli, SetcapMakesItEverybodys) {
+  TemporaryDirectory files;
+  const auto binary = files / "tcpinfo";
+  fs::copy_file(kTcpinfo, binary);
+  if (struct statvfs status{}; statvfs(binary.c_str(), &status) == 0 && (status.f_flag & ST_NOSUID))
+    GTEST_SKIP() << "needs a temporary directory that is not mounted nosuid";
+  const auto doctor = [&] {
+    auto outcome = run(kNobody + Words{binary, "doctor", "--format", "json"});
+    rapidjson::Document json;
+    json.Parse(outcome.out.c_str());
+    EXPECT_FALSE(json.HasParseError()) << outcome.out << outcome.err;
+    return std::pair(outcome.code, std::move(json));
+  };
+  const auto [before, without] = doctor();
+  EXPECT_EQ(before, 1);
+  EXPECT_FALSE(without["works"]["sockops"].GetBool());
+  EXPECT_FALSE(without["works"]["iter"].GetBool());
+  EXPECT_TRUE(without["works"]["inet_diag"].GetBool()) << "needs no privilege";
+  const std::string setcap = without["least_privilege"]["setcap"].GetString();
+  EXPECT_EQ(setcap, "setcap cap_bpf,cap_net_admin,cap_perfmon+ep " + binary.string());
+
+  const auto given = run({"sh", "-c", setcap});
+  if (given.code != 0 && given.err.find("not supported") != std::string::npos)
+    GTEST_SKIP() << "needs a file system that has capabilities: " << given.err;
+  ASSERT_EQ(given.code, 0) << given.err;
+
+  const auto [after, with] = doctor();
+  EXPECT_EQ(after, 0);
+  for (const auto* source : {"sockops", "inet_diag", "iter"}) EXPECT_TRUE(with["works"][source].GetBool()) << source;
+  std::size_t least = 0;
+  for (const auto& check : with["checks"].GetArray())
+    if (std::string_view(check["name"].GetString()).ends_with("least privilege")) {
+      EXPECT_STREQ(check["status"].GetString(), "ok") << check["detail"].GetString();
+      ++least;
+    }
+  EXPECT_EQ(least, 3u);
+
+  auto command = watch();
+  command[0] = binary;
+  Running running(kNobody + command);
+  see_connection(running);
+  expect_only(running.pid(), 0);
+  EXPECT_EQ(status_of(running.pid()).at("Uid"), "65534\t65534\t65534\t65534");
+  EXPECT_EQ(running.end(SIGTERM).code, 0);
+}
+
+// What systemd does with the lines that the doctor gives: an ordinary user with ambient capabilities.
+TEST_F(PrivilegeCli, AmbientCapabilitiesAreEnough) {
+  const auto outcome = run({kTcpinfo, "doctor", "--format", "json"});
+  rapidjson::Document json;
+  json.Parse(outcome.out.c_str());
+  ASSERT_FALSE(json.HasParseError());
+  const auto& lines = json["least_privilege"]["systemd"];
+  ASSERT_EQ(lines.Size(), 2u);
+  EXPECT_STREQ(lines[0].GetString(), "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON");
+  EXPECT_STREQ(lines[1].GetString(), "CapabilityBoundingSet=CAP_BPF CAP_NET_ADMIN CAP_PERFMON");
+
+  Running running(Words{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                        "--inh-caps=-all,+bpf,+net_admin,+perfmon", "--ambient-caps=-all,+bpf,+net_admin,+perfmon",
+                        "--bounding-set=-all,+bpf,+net_admin,+perfmon"} +
+                  watch());
+  see_connection(running);
+  expect_only(running.pid(), 0);
+  EXPECT_EQ(running.end(SIGTERM).code, 0);
+}
+
+}  // namespace
