@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The unit that ships, without systemd as the first process: what systemd's own checks say of it, and tcpinfo in a
+// sandbox that is made from the unit's lines: user, capabilities, no_new_privs, the filter of system calls and address
+// families, no writable and executable memory, a read-only file system, no other processes in /proc.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "lab/lab.hpp"
+#include "requirements.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using lab::Ip;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+Words split(const std::string& text) {
+  std::istringstream words(text);
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
+/// The unit's [Service] section, a list of values a name.
+std::map<std::string, Words> service() {
+  std::map<std::string, Words> values;
+  std::ifstream file(TCPINFO_UNIT);
+  for (std::string line; std::getline(file, line);) {
+    const auto equals = line.find('=');
+    if (line.empty() || line[0] == '#' || equals == std::string::npos) continue;
+    values[line.substr(0, equals)].push_back(line.substr(equals + 1));
+  }
+  return values;
+}
+
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = fs::temp_directory_path() / "tcpinfo-unit-XXXXXX";
+    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
+    path_ = name;
+  }
+  ~TemporaryDirectory() { fs::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  fs::path operator/(std::string_view name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+Outcome run(const Words& command) {
+  const TemporaryDirectory files;
+  lab::Process process({.command = command, .stdout_file = files / "out", .stderr_file = files / "err"});
+  const auto status = process.wait(20s);
+  return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read(files / "out"), read(files / "err")};
+}
+
+bool has_systemd() { return run({"sh", "-c", "command -v systemd-analyze"}).code == 0; }
+
+/// The unit as it is installed, with the program that was built.
+class Unit : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_systemd()) GTEST_SKIP() << "needs systemd-analyze";
+    auto text = read(TCPINFO_UNIT);
+    const std::string place = "@TCPINFO_EXECUTABLE@";
+    text.replace(text.find(place), place.size(), TCPINFO_BINARY);
+    std::ofstream(unit()) << text;
+  }
+  std::string unit() const { return files_ / "tcpinfo.service"; }
+
+  const TemporaryDirectory files_;
+};
+
+TEST_F(Unit, SystemdUnderstandsEveryLine) {
+  const auto outcome = run({"systemd-analyze", "verify", "--man=no", unit()});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out + outcome.err, "");
+}
+
+// In tenths, from 0 to 100. What is left is what it needs: BPF, netlink, the network of the host.
+TEST_F(Unit, SystemdFindsLittleExposed) {
+  const auto outcome = run({"systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit()});
+  EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+}
+
+/// Numbers of system calls by their names, from the kernel's header.
+std::map<std::string, int> system_calls() {
+  std::map<std::string, int> numbers;
+  for (const auto* path : {"/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h"}) {
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) {
+      const auto words = split(line);
+      if (words.size() == 3 && words[0] == "#define" && words[1].starts_with("__NR_"))
+        numbers.emplace(words[1].substr(5), std::atoi(words[2].c_str()));
+    }
+    if (!numbers.empty()) break;
+  }
+  return numbers;
+}
+
+// Of a group, as @process, with the groups in it.
+void expand(const std::string& name, std::set<std::string>& calls) {
+  if (name[0] != '@') {
+    calls.insert(name);
+    return;
+  }
+  const auto outcome = run({"systemd-analyze", "syscall-filter", name});
+  ASSERT_EQ(outcome.code, 0) << name;
+  std::istringstream lines(outcome.out);
+  for (std::string line; std::getline(lines, line);)
+    if (const auto words = split(line); words.size() == 1 && words[0] != name && words[0][0] != '#')
+      expand(words[0], calls);
+}
+
+// As systemd takes SystemCallFilter=: the first line says what is allowed, @default is always, those with ~ take away.
+std::set<std::string> allowed_calls(const Words& lines) {
+  std::set<std::string> allowed;
+  expand("@default", allowed);
+  for (const auto& line : lines) {
+    const bool removes = line[0] == '~';
+    std::set<std::string> calls;
+    for (const auto& word : split(line.substr(removes))) expand(word, calls);
+    for (const auto& call : calls) {
+      if (removes)
+        allowed.erase(call);
+      else
+        allowed.insert(call);
+    }
+  }
+  return allowed;
+}
+
+std::vector<sock_filter> filter_of(const std::set<std::string>& calls, const std::vector<int>& families) {
+  constexpr auto load = [](std::size_t offset) {
+    return sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<__u32>(offset));
+  };
+  constexpr auto answer = [](__u32 action) { return sock_filter BPF_STMT(BPF_RET | BPF_K, action); };
+  constexpr auto skip_unless = [](int value) {
+    return sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<__u32>(value), 0, 1);
+  };
+  std::vector<sock_filter> filter{load(offsetof(seccomp_data, nr))};
+  const auto numbers = system_calls();
+  for (const auto& call : calls) {
+    const auto number = numbers.find(call);
+    if (number == numbers.end() || call == "socket") continue;
+    filter.push_back(skip_unless(number->second));
+    filter.push_back(answer(SECCOMP_RET_ALLOW));
+  }
+  // RestrictAddressFamilies= answers EAFNOSUPPORT.
+  filter.push_back(sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<__u32>(numbers.at("socket")), 1, 0));
+  filter.push_back(answer(SECCOMP_RET_KILL_PROCESS));
+  filter.push_back(load(offsetof(seccomp_data, args[0])));
+  for (const int family : families) {
+    filter.push_back(skip_unless(family));
+    filter.push_back(answer(SECCOMP_RET_ALLOW));
+  }
+  filter.push_back(answer(SECCOMP_RET_ERRNO | EAFNOSUPPORT));
+  return filter;
+}
+
+constexpr int kThree[] = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
+
+void must(long result) {
+  if (result < 0) _exit(120);
+}
+
+// In the child, which then executes the program: as systemd's executor does it.
+[[noreturn]] void execute(const std::vector<const char*>& command, const std::vector<sock_filter>& filter,
+                          const char* out, const char* err) {
+  must(dup2(open(out, O_WRONLY | O_CREAT | O_TRUNC, 0644), 1));
+  must(dup2(open(err, O_WRONLY | O_CREAT | O_TRUNC, 0644), 2));
+  // ProtectSystem=strict, ProtectKernelTunables=, ProtectControlGroups=, PrivateTmp=, ProtectProc=invisible
+  must(unshare(CLONE_NEWNS));
+  must(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
+  mount_attr read_only{
+      .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, .attr_clr = 0, .propagation = 0, .userns_fd = 0};
+  must(mount("proc", "/proc", "proc", 0, "hidepid=invisible"));
+  must(syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &read_only, sizeof(read_only)));
+  // CapabilityBoundingSet=, DynamicUser=, AmbientCapabilities=
+  for (int capability = 0; capability < 64; ++capability)
+    if (std::ranges::find(kThree, capability) == std::end(kThree)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
+  must(syscall(SYS_setgroups, 0, nullptr));
+  must(syscall(SYS_setresgid, 61184, 61184, 61184));
+  must(syscall(SYS_setresuid, 61184, 61184, 61184));
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  std::array<__user_cap_data_struct, 2> sets{};
+  for (const int capability : kThree) {
+    auto& set = sets[static_cast<std::size_t>(capability) / 32];
+    set.permitted = set.effective = set.inheritable = set.permitted | 1u << (capability % 32);
+  }
+  must(syscall(SYS_capset, &header, sets.data()));
+  for (const int capability : kThree) must(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0));
+  // MemoryDenyWriteExecute=, from 6.3 on; NoNewPrivileges=, SystemCallFilter=
+  prctl(65 /* PR_SET_MDWE */, 1 /* PR_MDWE_REFUSE_EXEC_GAIN */, 0, 0, 0);
+  must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+  const sock_fprog program{static_cast<unsigned short>(filter.size()), const_cast<sock_filter*>(filter.data())};
+  must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0));
+  execv(command[0], const_cast<char**>(command.data()));
+  _exit(121);
+}
+
+class Sandbox : public Unit {
+ protected:
+  void SetUp() override {
+    TCPINFO_NEEDS_BPF();
+    Unit::SetUp();
+    if (system_calls().empty()) GTEST_SKIP() << "needs the numbers of system calls: linux-libc-dev";
+  }
+  void start(std::vector<const char*> command, const std::set<std::string>& calls) {
+    const auto filter = filter_of(calls, {AF_NETLINK, AF_UNIX});
+    const std::string out = files_ / "out", err = files_ / "err";
+    command.push_back(nullptr);
+    pid_ = fork();
+    if (pid_ == 0) execute(command, filter, out.c_str(), err.c_str());
+    ASSERT_GT(pid_, 0);
+  }
+  void TearDown() override {
+    if (pid_ > 0) kill(pid_, SIGKILL);
+    wait();
+  }
+  // The status as waitpid() gives it.
+  int wait() {
+    int status = -1;
+    if (pid_ > 0) waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return status;
+  }
+  bool wait_for(const char* file, std::string_view text) const {
+    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(5ms))
+      if (read(files_ / file).find(text) != std::string::npos) return true;
+    ADD_FAILURE() << file << " has no " << text << ": " << read(files_ / "err");
+    return false;
+  }
+
+  pid_t pid_ = -1;
+};
+
+TEST_F(Sandbox, IsMadeOfTheLinesOfTheUnit) {
+  const auto lines = service();
+  const std::string three = "CAP_BPF CAP_NET_ADMIN CAP_PERFMON";
+  EXPECT_THAT(lines.at("AmbientCapabilities"), ElementsAre(three));
+  EXPECT_THAT(lines.at("CapabilityBoundingSet"), ElementsAre(three));
+  EXPECT_THAT(lines.at("RestrictAddressFamilies"), ElementsAre("AF_NETLINK AF_UNIX"));
+  for (const auto* name : {"DynamicUser", "NoNewPrivileges", "MemoryDenyWriteExecute", "ProtectControlGroups",
+                           "ProtectKernelTunables", "PrivateTmp"})
+    EXPECT_THAT(lines.at(name), ElementsAre("yes")) << name;
+  EXPECT_THAT(lines.at("ProtectSystem"), ElementsAre("strict"));
+  EXPECT_THAT(lines.at("ProtectProc"), ElementsAre("invisible"));
+}
+
+TEST_F(Sandbox, TcpinfoStreamsSweepsAndEnds) {
+  const lab::Cgroup cgroup("tcpinfo-unit");
+  const auto path = cgroup.path().string();
+  start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--cgroup", path.c_str(), "--interval", "10ms", "--fields",
+         "event,swept"},
+        allowed_calls(service().at("SystemCallFilter")));
+  if (!wait_for("out", "schema")) return;
+  {
+    const lab::InCgroup in(cgroup);
+    const auto listener = lab::listen(Ip::kV4);
+    lab::Socket client(Ip::kV4);
+    lab::connect(client, Ip::kV4, listener.local_port());
+    auto server = lab::accept(listener);
+    wait_for("out", R"("event":"open")");
+    wait_for("out", R"("event":"sample","swept":true)");
+    client.close();
+    server.abort();
+    wait_for("out", R"("event":"close")");
+  }
+  kill(pid_, SIGTERM);
+  const int status = wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << read(files_ / "err");
+  EXPECT_THAT(read(files_ / "err"), HasSubstr(" 0 lost"));
+}
+
+TEST_F(Sandbox, OtherSourcesWorkToo) {
+  const auto calls = allowed_calls(service().at("SystemCallFilter"));
+  for (const auto* source : {"inet_diag", "iter"}) {
+    start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--source", source, "--duration", "300ms"}, calls);
+    const int status = wait();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << source << read(files_ / "err");
+    EXPECT_THAT(read(files_ / "err"), HasSubstr(" 0 interrupted")) << source;
+  }
+}
+
+// The sandbox is one: what the unit does not list ends the program.
+TEST_F(Sandbox, WithoutBpfInTheFilterItIsKilled) {
+  auto calls = allowed_calls(service().at("SystemCallFilter"));
+  ASSERT_EQ(calls.erase("bpf"), 1u);
+  start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--duration", "1s"}, calls);
+  const int status = wait();
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << status;
+}
+
+}  // namespace
