@@ -98,7 +98,7 @@ struct JsonStyle {
     return end;
   }
 
- private:
+  /// Six bytes at most for each of the text's.
   static char* write_escaped(char* out, std::string_view text) noexcept {
     while (!text.empty()) {
       const auto length = utf8_length(text);
@@ -367,9 +367,12 @@ class LineReader {
 
 struct JsonWriter::Impl {
   detail::LineWriter<JsonStyle> line;
+  bool owners;
+  std::string with_owner;  // the last line
 };
 
-JsonWriter::JsonWriter(std::vector<Field> fields) : impl_(new Impl{detail::LineWriter<JsonStyle>(std::move(fields))}) {}
+JsonWriter::JsonWriter(std::vector<Field> fields, bool owners)
+    : impl_(new Impl{detail::LineWriter<JsonStyle>(std::move(fields)), owners, {}}) {}
 JsonWriter::~JsonWriter() = default;
 JsonWriter::JsonWriter(JsonWriter&&) noexcept = default;
 JsonWriter& JsonWriter::operator=(JsonWriter&&) noexcept = default;
@@ -382,10 +385,40 @@ std::string JsonWriter::schema() const {
     fmt::format_to(std::back_inserter(text), "{}{{\"name\":\"{}\",\"type\":\"{}\",\"unit\":\"{}\",\"kind\":\"{}\"}}",
                    std::exchange(separator, ","), row.name, row.type, name(row.unit), name(row.kind));
   }
+  if (impl_->owners)
+    for (const auto& field : owner_fields())
+      fmt::format_to(std::back_inserter(text),
+                     "{}{{\"name\":\"{}\",\"type\":\"{}\",\"unit\":\"none\",\"kind\":\"{}\"}}",
+                     std::exchange(separator, ","), field.name, field.type, name(Kind::identity));
   return text + "]}";
 }
 
-std::string_view JsonWriter::line(const Record& record) { return impl_->line.write(record); }
+std::string_view JsonWriter::line(const Record& record) { return line(record, nullptr); }
+
+std::string_view JsonWriter::line(const Record& record, const Owner* owner) {
+  if (!impl_->owners) return impl_->line.write(record);
+  auto& text = impl_->with_owner;
+  text = owner ? impl_->line.write(Record(with_owner(record, *owner))) : impl_->line.write(record);
+  text.pop_back();
+  for (const auto& field : owner_fields()) {
+    const auto value = owner ? field.value(*owner) : std::string();
+    fmt::format_to(std::back_inserter(text), ",\"{}\":", field.name);
+    if (value.empty()) {
+      text += JsonStyle::kAbsent;
+    } else if (field.type != "text") {
+      text += value;
+    } else {
+      text += '"';
+      const auto begin = text.size();
+      text.resize(begin + 6 * value.size());
+      const char* end = JsonStyle::write_escaped(text.data() + begin, value);
+      text.resize(static_cast<std::size_t>(end - text.data()));
+      text += '"';
+    }
+  }
+  text += JsonStyle::kEnd;
+  return text;
+}
 
 tcpinfo_record parse_json(std::string_view line) {
   tcpinfo_record record;

@@ -161,6 +161,7 @@ struct Owners::Impl {
 
   detail::Lru<Key, Entry, KeyHash> entries;
   std::size_t wanted = 0;
+  Clock::time_point next_walk{};  // in the past: the first one is due at once
   OwnersStatistics statistics;
 
   struct Process {
@@ -180,7 +181,7 @@ struct Owners::Impl {
   int search_proc(Found& by_inode);
   void search_descriptors(const std::string& pid_text, std::uint32_t pid, Found& by_inode);
   void resolve();
-  void settle(Entry& entry, const Holder* holder);
+  void settle(Entry& entry, const Holder* holder, bool walked);
   const std::string& cgroup_path(std::uint64_t id);
   std::string open_cgroup(std::uint64_t id) const;
   void search_cgroups();
@@ -192,6 +193,9 @@ Owners::Impl::Impl(const OwnersOptions& chosen) : options(chosen), entries(chose
     throw Error(make_error_code(Errc::kInvalidOption), "set how many owners are remembered", "it is more than 0");
   if (options.recheck <= std::chrono::nanoseconds::zero())
     throw Error(make_error_code(Errc::kInvalidOption), "set when holders are looked for again", "it is more than 0");
+  if (!(options.walk_share > 0 && options.walk_share <= 1))
+    throw Error(make_error_code(Errc::kInvalidOption), "set the share of time in which holders are looked for",
+                "it is more than 0 and not more than 1");
   if (const auto ticks = sysconf(_SC_CLK_TCK); ticks > 0) tick_ns = 1'000'000'000 / static_cast<std::uint64_t>(ticks);
   if (const int error = load())
     holders_error = code_of(error).message() + " (" + bpf::way_out_of(error, "CAP_BPF and CAP_PERFMON") + ")";
@@ -372,7 +376,8 @@ std::string Owners::Impl::netns_name(std::uint64_t cookie) {
   return name != netns_names.end() ? name->second : fmt::format("net:[{}]", *inode);
 }
 
-void Owners::Impl::settle(Entry& entry, const Holder* holder) {
+// What was found, or is known without looking.
+void Owners::Impl::settle(Entry& entry, const Holder* holder, bool walked) {
   auto& owner = entry.owner;
   if (holder && holder->holders > 0) {
     owner.pid = holder->pid;
@@ -389,7 +394,7 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder) {
         now_there.start_ns != 0 && now_there.start_ns <= entry.seen_ns && now_there.comm == entry.maker_comm;
     owner.executable = is_it ? now_there.executable : std::string();
   }
-  owner.holders = holder ? holder->holders : 0;
+  if (walked) owner.holders = holder ? holder->holders : 0;
 
   if (owner.cgroup.empty() && entry.cgroup_id != 0) {
     owner.cgroup = cgroup_path(entry.cgroup_id);
@@ -400,7 +405,7 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder) {
   if (auto name = netns_name(entry.netns_cookie); !name.empty()) owner.netns = std::move(name);
 
   const auto recheck = owner.holders > 0 ? options.recheck : options.recheck / 10;
-  entry.due = Clock::now() + std::chrono::duration_cast<Clock::duration>(recheck);
+  entry.due = walked ? Clock::now() + std::chrono::duration_cast<Clock::duration>(recheck) : next_walk;
   entry.known = true;
 }
 
@@ -413,14 +418,16 @@ void Owners::Impl::resolve() {
       else if (entry.inode != 0)
         found.try_emplace(entry.inode);
     }
-  int error = 0;
-  if (!found.empty()) {
-    const auto begin = Clock::now();
-    error = link ? iterate(found) : search_proc(found);
+  const auto begin = Clock::now();
+  const bool walks = begin >= next_walk;
+  if (walks && !found.empty()) {
+    const int error = link ? iterate(found) : search_proc(found);
+    const std::chrono::nanoseconds time = Clock::now() - begin;
+    next_walk = begin + std::chrono::duration_cast<Clock::duration>(time / options.walk_share);
     ++statistics.walks;
-    statistics.walk_ns += static_cast<std::uint64_t>(std::chrono::nanoseconds(Clock::now() - begin).count());
+    statistics.walk_ns += static_cast<std::uint64_t>(time.count());
+    if (error) throw std::system_error(code_of(error));
   }
-  if (error) throw std::system_error(code_of(error));
 
   if (!opens_cgroups && mount_fd) {
     bool is_new = false;
@@ -434,10 +441,40 @@ void Owners::Impl::resolve() {
   for (auto& [key, entry] : entries) {
     if (!entry.wanted) continue;
     const auto place = found.find(link ? key.cookie : entry.inode);
-    settle(entry, place != found.end() ? &place->second : nullptr);
+    settle(entry, place != found.end() ? &place->second : nullptr, walks);
     entry.wanted = false;
     --wanted;
   }
+}
+
+std::span<const OwnerField> owner_fields() noexcept {
+  static constexpr OwnerField kFields[] = {
+      {"executable", "text", "Executable file of the process, as seen in its own mount namespace",
+       [](const Owner& owner) { return owner.executable; }},
+      {"cgroup", "text", "Path of the socket's cgroup below the mount of cgroup v2",
+       [](const Owner& owner) { return owner.cgroup; }},
+      {"unit", "text", "Innermost systemd unit of that path", [](const Owner& owner) { return owner.unit; }},
+      {"container_runtime", "text", "docker, containerd, cri-o or podman, where the path says so",
+       [](const Owner& owner) { return owner.container.runtime; }},
+      {"container_id", "text", "Id of the container", [](const Owner& owner) { return owner.container.id; }},
+      {"pod_uid", "text", "Kubernetes' uid of the pod, or Podman's id of it",
+       [](const Owner& owner) { return owner.container.pod_uid; }},
+      {"netns", "text", "Network namespace of the socket: its name in /run/netns, or net:[inode]",
+       [](const Owner& owner) { return owner.netns; }},
+      {"holders", "u32", "Processes that hold the socket; 0: none was found, and pid is who held it before or made it",
+       [](const Owner& owner) { return std::to_string(owner.holders); }},
+  };
+  return kFields;
+}
+
+tcpinfo_record with_owner(const Record& record, const Owner& owner) noexcept {
+  auto raw = record.raw();
+  if (!owner.pid) return raw;
+  set_number(raw, Field::pid, *owner.pid);
+  raw.comm = {};
+  owner.comm.copy(raw.comm.text, sizeof(raw.comm.text));
+  set_present(raw, Field::comm);
+  return raw;
 }
 
 Owners::Owners(const OwnersOptions& options) : impl_(std::make_unique<Impl>(options)) {}

@@ -51,6 +51,22 @@ TEST(CsvLine, HasNothingForAnAbsentFieldAndZeroForZero) {
   EXPECT_EQ(CsvWriter().line(Record(make_record())), std::string(kFieldCount - 1, ','));
 }
 
+TEST(CsvLine, HasItsOwnerBehindTheFields) {
+  CsvWriter writer({Field::rtt, Field::pid, Field::comm}, true);
+  EXPECT_EQ(writer.header(),
+            "rtt,pid,comm,executable,cgroup,unit,container_runtime,container_id,pod_uid,netns,holders");
+  Owner owner;
+  owner.pid = 812;
+  owner.comm = "nginx";
+  owner.executable = "/usr/\"a,b\"";
+  owner.cgroup = "/a\nb";
+  owner.container = {"docker", std::string(64, 'a'), ""};
+  EXPECT_EQ(writer.line(Record(records::sample()), &owner),
+            "12345,812,nginx,\"/usr/\"\"a,b\"\"\",\"/a\nb\",,docker," + std::string(64, 'a') + ",,,0");
+  EXPECT_EQ(writer.line(Record(records::sample())), "12345,,,,,,,,,,");
+  EXPECT_EQ(CsvWriter({Field::rtt}).line(Record(records::sample()), &owner), "12345") << "not asked for";
+}
+
 TEST(CsvLine, QuotesWhereItMust) {
   CsvWriter writer({Field::ulp, Field::rtt});
   const std::pair<std::string_view, std::string_view> cases[] = {

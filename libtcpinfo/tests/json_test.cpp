@@ -236,6 +236,54 @@ TEST(JsonSchema, DescribesTheFields) {
   EXPECT_TRUE(is_schema(JsonWriter().schema()));
 }
 
+Owner some_owner() {
+  Owner owner;
+  owner.pid = 812;
+  owner.comm = "ngi\"nx";
+  owner.executable = "/usr/sbin/ng\x01 \xff\"";
+  owner.cgroup = "/system.slice/nginx.service";
+  owner.unit = "nginx.service";
+  owner.netns = "blue";
+  owner.holders = 2;
+  return owner;
+}
+
+TEST(JsonLine, HasItsOwnerBehindTheFields) {
+  JsonWriter writer({Field::rtt, Field::pid, Field::comm}, true);
+  const auto record = records::sample();
+  const auto owner = some_owner();
+  EXPECT_EQ(writer.line(Record(record), &owner),
+            R"({"rtt":12345,"pid":812,"comm":"ngi\"nx","executable":"/usr/sbin/ng\u0001 ?\"",)"
+            R"("cgroup":"/system.slice/nginx.service","unit":"nginx.service","container_runtime":null,)"
+            R"("container_id":null,"pod_uid":null,"netns":"blue","holders":2})");
+  EXPECT_EQ(parse_json(writer.line(Record(record), &owner)).pid, 812u) << "and is read back without";
+  EXPECT_EQ(writer.line(Record(record)),
+            R"({"rtt":12345,"pid":null,"comm":null,"executable":null,"cgroup":null,"unit":null,)"
+            R"("container_runtime":null,"container_id":null,"pod_uid":null,"netns":null,"holders":null})");
+  EXPECT_EQ(JsonWriter({Field::rtt}).line(Record(record), &owner), R"({"rtt":12345})") << "not asked for";
+}
+
+TEST(JsonLine, KeepsTheMakerWhereTheOwnerIsNotKnown) {
+  auto record = records::sample();
+  set_number(record, Field::pid, 7);
+  records::set_name(record, Field::comm, "maker");
+  JsonWriter writer({Field::pid, Field::comm}, true);
+  Owner owner;
+  EXPECT_THAT(std::string(writer.line(Record(record), &owner)), testing::StartsWith(R"({"pid":7,"comm":"maker",)"));
+  owner.pid = 8;
+  EXPECT_THAT(std::string(writer.line(Record(record), &owner)), testing::StartsWith(R"({"pid":8,"comm":"",)"));
+}
+
+TEST(JsonSchema, DescribesOwners) {
+  const auto schema = JsonWriter({Field::rtt}, true).schema();
+  EXPECT_TRUE(is_schema(schema));
+  for (const auto& field : owner_fields()) {
+    EXPECT_THAT(schema, HasSubstr(fmt::format(R"({{"name":"{}","type":"{}","unit":"none","kind":"identity"}})",
+                                              field.name, field.type)));
+    EXPECT_FALSE(find_field(field.name)) << field.name << ": a record has it already";
+  }
+}
+
 TEST(JsonSchema, IsToldFromARecord) {
   EXPECT_FALSE(is_schema(line_of(records::sample())));
   EXPECT_FALSE(is_schema("{}"));

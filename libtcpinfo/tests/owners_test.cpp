@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <thread>
 
@@ -73,6 +74,7 @@ class Owners : public testing::Test {
     tcpinfo::OwnersOptions options;
     options.proc = proc;
     options.recheck = 1ns;
+    options.walk_share = 1;
     return options;
   }
   static tcpinfo_record record(std::uint64_t cookie, std::uint64_t inode = 0) {
@@ -170,6 +172,23 @@ TEST_F(Owners, AreNotLookedForAgainBeforeTheTime) {
   look(owners, record(1, 7));
   add_process(10, "new", 100, {7});
   EXPECT_EQ(look(owners, record(1, 7)).comm, "old");
+  EXPECT_EQ(owners.statistics().walks, 1u);
+}
+
+// What is known without a look at all open files is there at once.
+TEST_F(Owners, AreLookedForDuringAShareOfTheTime) {
+  auto wanted = options();
+  wanted.walk_share = 1e-9;
+  add_process(10, "one", 100, {7, 8});
+  tcpinfo::Owners owners(wanted);
+  EXPECT_EQ(look(owners, record(1, 7)).pid, 10u);
+  auto another = made_by(2, 10, "one", 100 * tick_ns);
+  tcpinfo::set_number(another, Field::inode, 8);
+  const auto maker = look(owners, another);
+  EXPECT_EQ(maker.pid, 10u);
+  EXPECT_EQ(maker.executable, "/usr/bin/one");
+  EXPECT_EQ(maker.holders, 0u) << "not looked for";
+  EXPECT_EQ(look(owners, record(1, 7)).holders, 1u) << "as it was";
   EXPECT_EQ(owners.statistics().walks, 1u);
 }
 
@@ -279,6 +298,11 @@ TEST_F(Owners, RefuseWhatMakesNoSense) {
   wanted = options();
   wanted.recheck = 0ns;
   EXPECT_THROW(tcpinfo::Owners{wanted}, tcpinfo::Error);
+  for (const double share : {0.0, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
+    wanted = options();
+    wanted.walk_share = share;
+    EXPECT_THROW(tcpinfo::Owners{wanted}, tcpinfo::Error);
+  }
   wanted = options();
   wanted.cgroup = "/tmp";
   EXPECT_THROW(tcpinfo::Owners{wanted}, tcpinfo::Error);

@@ -59,4 +59,10 @@ std::unique_ptr<tcpinfo::Source> open_snapshots(tcpinfo::SourceId source, const 
   });
 }
 
+tcpinfo::OwnersOptions owners_of(const std::string& cgroup) {
+  tcpinfo::OwnersOptions options;
+  options.cgroup = cgroup;
+  return options;
+}
+
 }  // namespace cli

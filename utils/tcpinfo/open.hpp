@@ -20,8 +20,8 @@ inline constexpr tcpinfo::SourceId kSnapshotSources[] = {tcpinfo::SourceId::kIne
 tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
                                std::span<const tcpinfo::SourceId> choices);
 
-/// Looks at what the user named, so that an error of open_source() is the kernel's or the privileges'. Empty: not named.
-/// Throws tcpinfo::Error.
+/// Looks at what the user named, so that an error of open_source() is the kernel's or the privileges'. Empty: not
+/// named. Throws tcpinfo::Error.
 void check_named(const std::string& cgroup, const std::string& netns);
 /// What `open` gives. Its errors become a Failure whose code tells a machine that cannot from one that failed.
 std::unique_ptr<tcpinfo::Source> open_source(const std::function<std::unique_ptr<tcpinfo::Source>()>& open);
@@ -36,5 +36,10 @@ struct SnapshotOptions {
 
 /// One of kSnapshotSources. Throws Failure.
 std::unique_ptr<tcpinfo::Source> open_snapshots(tcpinfo::SourceId source, const SnapshotOptions& wanted);
+
+inline constexpr const char* kOwnerHelp =
+    "Add who holds the socket, or made it: pid, comm, executable, cgroup, unit, container, network namespace";
+/// For sockets of this cgroup; empty: of all.
+tcpinfo::OwnersOptions owners_of(const std::string& cgroup);
 
 }  // namespace cli

@@ -36,7 +36,8 @@ std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) 
   return fields;
 }
 
-RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output)
+RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
+                           std::optional<tcpinfo::OwnersOptions> owners)
     : format_(format),
       output_(output),
       tells_gaps_(fields.empty() || std::ranges::any_of(fields,
@@ -45,9 +46,10 @@ RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fie
                                                           return field == event || field == lost_records ||
                                                                  field == lost_event;
                                                         })),
-      json_(fields),
-      csv_(fields),
-      table_(kind, terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), fields) {
+      json_(fields, owners.has_value()),
+      csv_(fields, owners.has_value()),
+      table_(kind, terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), fields, owners.has_value()) {
+  if (owners) owners_.emplace(*owners);
   if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
   if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';
   output_.flush();
@@ -56,21 +58,37 @@ RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fie
 void RecordWriter::append(const tcpinfo::Record& record) {
   // A line of nothing but absent values would say nothing, and be taken for a record of a connection.
   if (!tells_gaps_ && format_ != Format::kTable && record.event() == TCPINFO_EVENT_GAP) return;
+  if (!owners_) return write(record, nullptr);
+  owners_->find(record);
+  waiting_.push_back(record.raw());
+}
+
+void RecordWriter::write(const tcpinfo::Record& record, const tcpinfo::Owner* owner) {
   auto& buffer = output_.buffer();
   switch (format_) {
     case Format::kTable:
-      return table_.append(buffer, record);
+      if (owner)
+        table_.append(buffer, tcpinfo::Record(with_owner(record, *owner)), owner);
+      else
+        table_.append(buffer, record);
+      return;
     case Format::kJsonLines:
-      buffer += json_.line(record);
+      buffer += json_.line(record, owner);
       break;
     case Format::kCsv:
-      buffer += csv_.line(record);
+      buffer += csv_.line(record, owner);
       break;
   }
   buffer += '\n';
 }
 
 void RecordWriter::flush() {
+  if (owners_ && !waiting_.empty()) {
+    // Where it fails, records are written with what is known.
+    static_cast<void>(owners_->refresh());
+    for (const auto& raw : waiting_) write(tcpinfo::Record(raw), owners_->find(tcpinfo::Record(raw)));
+    waiting_.clear();
+  }
   output_.flush();
   if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
 }

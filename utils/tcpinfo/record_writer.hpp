@@ -7,6 +7,7 @@
 
 #include <tcpinfo/csv.hpp>
 #include <tcpinfo/json.hpp>
+#include <tcpinfo/owner.hpp>
 
 #include "output.hpp"
 #include "table.hpp"
@@ -21,21 +22,27 @@ Format parse_format(const std::optional<std::string>& given);
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
 
 /// Records in the format that was asked for, gathered in the output's buffer. JSON and CSV with fields of which a gap
-/// record has none leave gap records out.
+/// record has none leave gap records out. With owners, records wait for flush(), which looks for the owners of all of
+/// them at once.
 class RecordWriter {
  public:
-  RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output);
+  RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
+               std::optional<tcpinfo::OwnersOptions> owners = std::nullopt);
 
   void append(const tcpinfo::Record& record);
   void flush();
 
  private:
+  void write(const tcpinfo::Record& record, const tcpinfo::Owner* owner);
+
   Format format_;
   Output& output_;
   bool tells_gaps_;  // the fields that were asked for can
   tcpinfo::JsonWriter json_;
   tcpinfo::CsvWriter csv_;
   RecordTable table_;
+  std::optional<tcpinfo::Owners> owners_;
+  std::vector<tcpinfo_record> waiting_;
 };
 
 }  // namespace cli

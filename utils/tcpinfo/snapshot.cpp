@@ -23,7 +23,10 @@ namespace {
 struct Arguments {
   std::optional<std::string> source, cgroup, filter, format, netns;
   std::vector<std::string> fields, states;
+  bool owner = false;
 };
+
+constexpr std::size_t kOwnersTurn = 16384;  // records that wait for their owners, 12 MB
 
 std::uint32_t parse_states(const std::vector<std::string>& words) {
   std::vector<std::string_view> names;
@@ -52,14 +55,21 @@ Exit take_snapshot(const Arguments& given) {
   const auto source = open_snapshots(id, options);
 
   Output output = Output::standard();
-  RecordWriter writer(format, fields, TableKind::kSockets, output);
+  std::optional<tcpinfo::OwnersOptions> owners;
+  if (given.owner) {
+    owners = owners_of(options.cgroup);
+    owners->walk_share = 1;  // whatever it takes: this is no stream
+    owners->capacity = 2 * kOwnersTurn;  // a source may give a few more
+  }
+  RecordWriter writer(format, fields, TableKind::kSockets, output, owners);
   const auto check = [&](const std::error_code& error) {
     if (error) throw Failure(kFailed, fmt::format("read from {}: {}", tcpinfo::name(id), error.message()));
   };
-  constexpr std::size_t kTurn = 256;
+  // A look for owners takes all open files, whether few or many sockets are wanted.
+  const std::size_t turn = given.owner ? kOwnersTurn : 256;
   check(source->tick(tcpinfo::Source::Clock::now()));
   while (source->statistics().dumps == 0) {
-    check(source->drain([&](const tcpinfo::Record& record) { writer.append(record); }, kTurn).error);
+    check(source->drain([&](const tcpinfo::Record& record) { writer.append(record); }, turn).error);
     writer.flush();
   }
   output.finish();
@@ -86,10 +96,12 @@ void add_snapshot(CLI::App& app, Command& chosen) {
   option("--fields", given->fields, "NAMES", "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
       ->delimiter(',');
   option("--format", given->format, "FORMAT", "table, jsonl or csv [table on a terminal, else jsonl]");
+  command->add_flag("--owner", given->owner, kOwnerHelp);
   command->footer(
       "Examples:\n"
       "  tcpinfo snapshot\n"
       "  tcpinfo snapshot --states LISTEN --fields local_address,local_port,unacked,sacked\n"
+      "  tcpinfo snapshot --owner --states LISTEN\n"
       "  tcpinfo snapshot --source iter --filter 'peer_port == 443' --format csv > sockets.csv\n"
       "  tcpinfo snapshot | jq -r 'select(.total_retrans > 0) | .peer_address'\n"
       "\n"

@@ -122,6 +122,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     options.ring_bytes = settings.ring_bytes;
     options.life_cycle_ring_bytes = settings.life_cycle_ring_bytes;
     options.latency = settings.latency;
+    options.owners = settings.owners;
     return std::make_unique<tcpinfo::SockopsSource>(options);
   });
 }

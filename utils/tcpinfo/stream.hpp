@@ -41,6 +41,7 @@ struct StreamSettings {
   std::optional<std::chrono::nanoseconds> duration;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
   std::optional<std::string> stats;
+  bool owners = false;  // sockops: its records name who made the socket
   bool cost = false;
   std::chrono::nanoseconds every = std::chrono::seconds(1);
   /// What is needed after the source is open; all else is dropped then. What a feature needs, it adds.

@@ -53,6 +53,20 @@ std::string clip(std::string text, std::size_t width, bool address) {
   return text.substr(0, head) + ".." + text.substr(text.size() - (width - 2 - head));
 }
 
+// "nginx[812] nginx.service", "python3[77] docker/0123456789ab": the last column, of any width.
+std::string owner_text(const Record& record, const tcpinfo::Owner* owner) {
+  std::string text;
+  for (const char c : record.comm().value_or("")) text += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  if (record.pid()) text += fmt::format("[{}]", *record.pid());
+  if (!owner) return text.empty() ? std::string(kAbsent) : text;
+  const auto& [runtime, id, pod] = owner->container;
+  if (!id.empty())
+    text += fmt::format(" {}{}{}", runtime, runtime.empty() ? "" : "/", id.substr(0, 12));
+  else if (!owner->unit.empty())
+    text += ' ' + owner->unit;
+  return text.empty() ? std::string(kAbsent) : text;
+}
+
 std::size_t typical_width(const tcpinfo::FieldInfo& field) {
   switch (field.format) {
     case tcpinfo::Format::address:
@@ -76,8 +90,9 @@ std::size_t typical_width(const tcpinfo::FieldInfo& field) {
 
 }  // namespace
 
-RecordTable::RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<Field> fields)
-    : kind_(kind), size_(size), start_ns_(start_ns), fields_(std::move(fields)) {
+RecordTable::RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<Field> fields,
+                         bool owners)
+    : kind_(kind), size_(size), start_ns_(start_ns), fields_(std::move(fields)), owners_(owners) {
   fields_.empty() ? lay_out() : lay_out_fields();
 }
 
@@ -108,8 +123,10 @@ void RecordTable::lay_out() {
   constexpr std::size_t kUnackedFrom = 144;
   constexpr std::size_t kLongestEndpoint = 47;
 
+  constexpr std::size_t kOwner = 24;  // what it mostly needs
+
   columns_.clear();
-  const std::size_t width = size_.columns;
+  const std::size_t width = owners_ && size_.columns > kOwner ? size_.columns - kOwner : size_.columns;
   const auto add = [this](std::string_view header, std::size_t wide, Align align, auto text) {
     columns_.push_back({header, wide, align, std::move(text)});
   };
@@ -155,7 +172,7 @@ void RecordTable::lay_out() {
   columns_[local].width = columns_[local + 1].width = std::clamp(left / 2, std::size_t{12}, kLongestEndpoint);
 }
 
-void RecordTable::append(std::string& out, const Record& record) {
+void RecordTable::append(std::string& out, const Record& record, const tcpinfo::Owner* owner) {
   const auto put = [&out](const Column& column, const std::string& text, bool last) {
     const std::size_t padding = column.width > text.size() ? column.width - text.size() : 0;
     if (column.align == Align::kRight) out.append(padding, ' ');
@@ -164,7 +181,9 @@ void RecordTable::append(std::string& out, const Record& record) {
     out += last ? '\n' : ' ';
   };
   if (rows_until_header_ == 0) {
-    for (const auto& column : columns_) put(column, std::string(column.header), &column == &columns_.back());
+    for (const auto& column : columns_)
+      put(column, std::string(column.header), !owners_ && &column == &columns_.back());
+    if (owners_) out += "owner\n";
     rows_until_header_ =
         kind_ == TableKind::kLive ? std::max<std::size_t>(size_.rows, 12) - 1 : std::numeric_limits<std::size_t>::max();
   }
@@ -180,8 +199,9 @@ void RecordTable::append(std::string& out, const Record& record) {
     // Figures and fields that were asked for are shown whole, even where they break the alignment.
     if (column.align != Align::kRight && fields_.empty())
       text = clip(std::move(text), column.width, column.align == Align::kAddress);
-    put(column, text, &column == &columns_.back());
+    put(column, text, !owners_ && &column == &columns_.back());
   }
+  if (owners_) out += owner_text(record, owner) + '\n';
 }
 
 void append_wrapped(std::string& out, std::string_view text, std::size_t indent, std::size_t width) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tcpinfo/owner.hpp>
 #include <tcpinfo/record.hpp>
 
 #include "output.hpp"
@@ -19,11 +20,14 @@ enum class TableKind { kLive, kSockets };
 /// Records as aligned rows for a terminal. What fits into the width is shown.
 class RecordTable {
  public:
-  /// All that matters most, or the given fields in that order. Times count from `start_ns`, boot time.
-  RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<tcpinfo::Field> fields = {});
+  /// All that matters most, or the given fields in that order, and with owners one behind them. Times count from
+  /// `start_ns`, boot time.
+  RecordTable(TableKind kind, TerminalSize size, std::uint64_t start_ns, std::vector<tcpinfo::Field> fields = {},
+              bool owners = false);
 
   void resize(TerminalSize size);
-  void append(std::string& out, const tcpinfo::Record& record);
+  /// The owner, where there is one, has the record's pid and comm.
+  void append(std::string& out, const tcpinfo::Record& record, const tcpinfo::Owner* owner = nullptr);
 
  private:
   enum class Align : std::uint8_t { kLeft, kRight, kAddress };
@@ -41,6 +45,7 @@ class RecordTable {
   TerminalSize size_;
   std::uint64_t start_ns_;
   std::vector<tcpinfo::Field> fields_;
+  bool owners_;
   std::vector<Column> columns_;
   std::size_t rows_until_header_ = 0;
 };

@@ -2,6 +2,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -9,6 +10,7 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "command.hpp"
+#include "open.hpp"
 #include "output.hpp"
 #include "record_writer.hpp"
 #include "stream.hpp"
@@ -20,32 +22,39 @@ struct Arguments {
   StreamArguments stream;
   std::optional<std::string> format;
   std::vector<std::string> fields;
+  bool owner = false;
 };
 
 /// Prints records on standard output.
 class Printer final : public Consumer {
  public:
-  Printer(Format format, const std::vector<tcpinfo::Field>& fields)
-      : output_(Output::standard()), format_(format), fields_(fields) {}
+  Printer(Format format, const std::vector<tcpinfo::Field>& fields, std::optional<tcpinfo::OwnersOptions> owners)
+      : output_(Output::standard()), format_(format), fields_(fields), owners_(std::move(owners)) {}
 
   int descriptor() const noexcept override { return output_.descriptor(); }
-  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_); }
+  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_); }
   void append(const tcpinfo::Record& record) override { writer_->append(record); }
   void flush() override { writer_->flush(); }
-  void finish() override { output_.finish(); }
+  void finish() override {
+    writer_->flush();
+    output_.finish();
+  }
   void discard() noexcept override { output_.buffer().clear(); }
 
  private:
   Output output_;
   Format format_;
   std::vector<tcpinfo::Field> fields_;
+  std::optional<tcpinfo::OwnersOptions> owners_;
   std::optional<RecordWriter> writer_;  // writes its header at once
 };
 
 Exit watch(const Arguments& given) {
-  const auto settings = check(given.stream);
+  auto settings = check(given.stream);
+  settings.owners = given.owner;
   const auto format = parse_format(given.format);
-  Printer printer(format, parse_fields(given.fields));
+  const auto fields = parse_fields(given.fields);
+  Printer printer(format, fields, given.owner ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
   return run_stream(settings, [&] { return open(settings); }, printer);
 }
 
@@ -63,10 +72,12 @@ void add_watch(CLI::App& app, Command& chosen) {
       ->type_name("NAMES")
       ->delimiter(',');
   option("--format", given->format, "FORMAT", "table, jsonl or csv [table on a terminal, else jsonl]");
+  command->add_flag("--owner", given->owner, kOwnerHelp);
   command->footer(
       "Examples:\n"
       "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"
       "  tcpinfo watch --filter 'peer_port == 443' --interval 1s --format csv --fields time_ns,peer_address,rtt\n"
+      "  tcpinfo watch --owner | jq -c '[.event, .comm, .container_id, .peer_address]'\n"
       "  tcpinfo watch --mode close --stats stats.json > connections.jsonl\n"
       "  tcpinfo watch --source inet_diag --duration 10s --netns /run/netns/blue\n"
       "  tcpinfo watch --cost --duration 10s > /dev/null                what it costs on this host as it is now\n"

@@ -240,6 +240,38 @@ TEST_F(Watch, CloseModeGivesOneFinalRecordAConnection) {
   EXPECT_EQ(count(records, Event::kClose), 2u);
 }
 
+TEST_F(Watch, NamesOwnersWhereItIsAskedTo) {
+  const lab::Cgroup cgroup("cli");
+  const auto cgroup_path = "/" + cgroup.path().filename().string();
+  std::string comm;
+  std::getline(std::ifstream("/proc/self/comm"), comm);
+  const auto take = [&](const std::string& format) {
+    Running watch(tcpinfo_command({"watch", "--owner", "--cgroup", cgroup.path(), "--mode", "close", "--count", "2",
+                                   "--fields", "event,pid,comm", "--format", format}));
+    for (int i = 0; i < 500 && attached_programs(cgroup) == 0; ++i) std::this_thread::sleep_for(5ms);
+    have_connection(cgroup);
+    const auto outcome = watch.outcome();
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return lines(outcome.out);
+  };
+  const auto json = take("jsonl");
+  ASSERT_THAT(json, SizeIs(3));
+  for (std::size_t i = 1; i < json.size(); ++i) {
+    const auto record = parse(json[i]);
+    EXPECT_EQ(record["event"], "close");
+    EXPECT_EQ(record["pid"].GetInt(), getpid());
+    EXPECT_EQ(record["comm"].GetString(), comm);
+    EXPECT_EQ(record["executable"].GetString(), std::filesystem::read_symlink("/proc/self/exe").string());
+    EXPECT_EQ(record["cgroup"].GetString(), cgroup_path);
+    EXPECT_TRUE(record["container_id"].IsNull());
+    EXPECT_STRNE(record["netns"].GetString(), "");
+  }
+  const auto table = take("table");
+  ASSERT_THAT(table, SizeIs(3));
+  EXPECT_THAT(table[0], testing::EndsWith("owner"));
+  EXPECT_THAT(table[2], testing::EndsWith(comm + "[" + std::to_string(getpid()) + "]"));
+}
+
 TEST_F(Watch, StopsAfterCountAndAccountsForTheRest) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
@@ -453,6 +485,18 @@ class Snapshot : public testing::TestWithParam<const char*> {
 
 INSTANTIATE_TEST_SUITE_P(Cli, Snapshot, testing::Values("inet_diag", "iter"),
                          [](const auto& tested) { return std::string(tested.param); });
+
+TEST_P(Snapshot, NamesOwnersWhereItIsAskedTo) {
+  const auto outcome = take({"--owner", "--format", "csv", "--fields", "state,pid", "--states", "LISTEN,ESTABLISHED"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  auto text = lines(outcome.out);
+  ASSERT_THAT(text, SizeIs(4));
+  EXPECT_EQ(text[0], "state,pid,executable,cgroup,unit,container_runtime,container_id,pod_uid,netns,holders");
+  for (std::size_t i = 1; i < text.size(); ++i)
+    EXPECT_THAT(text[i], AllOf(HasSubstr("," + std::to_string(getpid()) + "," +
+                                         std::filesystem::read_symlink("/proc/self/exe").string() + ","),
+                               testing::EndsWith("," + netns.name() + ",1")));
+}
 
 TEST_P(Snapshot, PrintsEverySocketOnceAndNamesItsState) {
   const auto outcome = take({"--format", "csv", "--fields", "cookie,state,source"});

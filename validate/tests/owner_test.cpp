@@ -149,6 +149,7 @@ class OwnerTest : public testing::Test {
   static tcpinfo::Owners make_owners() {
     tcpinfo::OwnersOptions options;
     options.recheck = 1ns;
+    options.walk_share = 1;
     return tcpinfo::Owners(options);
   }
   template <class Body>
@@ -518,6 +519,7 @@ TEST_F(OwnerTest, OnlyHoldersOfACgroupsSocketsAreLookedFor) {
     };
     const auto wanted = client_in(below), unwanted = client_in(other);
     tcpinfo::OwnersOptions of_cgroup;
+    of_cgroup.walk_share = 1;
     of_cgroup.cgroup = cgroup.path();
     tcpinfo::Owners owners(of_cgroup);
     tcpinfo::IterSource source({});

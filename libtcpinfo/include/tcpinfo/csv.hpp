@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tcpinfo/owner.hpp>
 #include <tcpinfo/record.hpp>
 
 namespace tcpinfo {
@@ -14,8 +15,8 @@ namespace tcpinfo {
 /// for an absent field. Not thread safe.
 class TCPINFO_EXPORT CsvWriter {
  public:
-  /// All fields, or those given, in that order.
-  explicit CsvWriter(std::vector<Field> fields = {});
+  /// All fields, or those given, in that order; with owners, those of owner_fields() behind them.
+  explicit CsvWriter(std::vector<Field> fields = {}, bool owners = false);
   ~CsvWriter();
   CsvWriter(CsvWriter&&) noexcept;
   CsvWriter& operator=(CsvWriter&&) noexcept;
@@ -23,6 +24,8 @@ class TCPINFO_EXPORT CsvWriter {
   std::string header() const;
   /// Valid until the next call.
   std::string_view line(const Record& record);
+  /// With its owner, or without where that is nullptr: then what the record has of it is shown. For a writer with owners.
+  std::string_view line(const Record& record, const Owner* owner);
 
  private:
   struct Impl;

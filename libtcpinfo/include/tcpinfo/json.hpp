@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include <tcpinfo/owner.hpp>
 #include <tcpinfo/record.hpp>
 
 namespace tcpinfo {
@@ -15,8 +16,8 @@ namespace tcpinfo {
 /// table's order and units, null for an absent field. The lines have no newline at their end. Not thread safe.
 class TCPINFO_EXPORT JsonWriter {
  public:
-  /// All fields, or those given, in that order.
-  explicit JsonWriter(std::vector<Field> fields = {});
+  /// All fields, or those given, in that order; with owners, those of owner_fields() behind them.
+  explicit JsonWriter(std::vector<Field> fields = {}, bool owners = false);
   ~JsonWriter();
   JsonWriter(JsonWriter&&) noexcept;
   JsonWriter& operator=(JsonWriter&&) noexcept;
@@ -25,6 +26,8 @@ class TCPINFO_EXPORT JsonWriter {
   std::string schema() const;
   /// Valid until the next call.
   std::string_view line(const Record& record);
+  /// With its owner, or without where that is nullptr: then what the record has of it is shown. For a writer with owners.
+  std::string_view line(const Record& record, const Owner* owner);
 
  private:
   struct Impl;

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -56,6 +57,20 @@ struct Owner {
   bool operator==(const Owner&) const = default;
 };
 
+/// What outputs show of an owner behind the fields of a record; its pid and comm stand in those.
+struct OwnerField {
+  std::string_view name;
+  std::string_view type;  ///< "text" or "u32"
+  std::string_view description;
+  std::string (*value)(const Owner& owner);  ///< as text; empty: absent
+};
+
+/// Their order is the order of every output. Thread safe; lives as long as the program.
+TCPINFO_EXPORT std::span<const OwnerField> owner_fields() noexcept;
+
+/// The record with its owner's pid and comm, if they are known. Thread safe.
+TCPINFO_EXPORT tcpinfo_record with_owner(const Record& record, const Owner& owner) noexcept;
+
 struct OwnersOptions {
   /// Only holders of sockets made in this cgroup v2 or below it are looked for; empty: of all.
   std::filesystem::path cgroup;
@@ -65,6 +80,9 @@ struct OwnersOptions {
   /// A holder is looked for again when asked for after this time, as a socket may be passed on; where none was found,
   /// after a tenth of it.
   std::chrono::nanoseconds recheck = std::chrono::seconds(10);
+  /// Holders are looked for during no more than this share of the time, as each look takes all open files of the host;
+  /// until it is due again makers alone are known. 1: whenever there is somebody to look for.
+  double walk_share = 0.1;
   /// The proc file system, of the initial process namespace.
   std::filesystem::path proc = "/proc";
 };
