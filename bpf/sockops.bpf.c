@@ -67,7 +67,7 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 		return NULL;
 	/*
 	 * Simultaneous open: it began with TCP_CONNECT. In close mode the flag says so, which a child may have
-	 * inherited; but before a child is established nobody can have accepted it.
+	 * inherited; but before a child is established nobody can have accepted it (MPTCP can: a subflow that joins).
 	 */
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
 	    (keeps_nothing

@@ -361,14 +361,20 @@ class Stream {
     std::string text = fmt::format("tcpinfo: {} records emitted, {} delivered, {} lost", Statistics::sum(s.emitted),
                                    Statistics::sum(s.delivered), account.lost());
     std::string_view separator = " (";
-    const auto cause = [&](std::string_view name, std::uint64_t lost) {
-      if (lost == 0) return;
-      text += fmt::format("{}{} {}", separator, lost, name);
-      separator = ", ";
+    const auto cause = [&](std::string_view name, const tcpinfo::EventCounts& lost) {
+      if (Statistics::sum(lost) == 0) return;
+      text += fmt::format("{}{}:", separator, name);
+      separator = "; ";
+      std::string_view comma = "";
+      for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) {
+        if (lost[event] == 0) continue;
+        text += fmt::format("{} {} {}", comma, lost[event], tcpinfo::name(static_cast<tcpinfo::Event>(event)));
+        comma = ",";
+      }
     };
-    cause("ring full", Statistics::sum(s.lost_ring));
-    cause("not wanted after the end", Statistics::sum(s.lost_sink));
-    cause("left in the ring at the end", Statistics::sum(account.left));
+    cause("ring full", s.lost_ring);
+    cause("not wanted after the end", s.lost_sink);
+    cause("left in the ring at the end", account.left);
     if (account.lost() > 0) text += ')';
     if (is_sockops())
       text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);

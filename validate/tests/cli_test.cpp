@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <ostream>
 #include <sstream>
 #include <string>
@@ -227,6 +228,45 @@ TEST_F(Watch, SaysWhatATinyRingLost) {
   EXPECT_GT(stats["lost"]["ring"]["total"].GetUint64(), 0u);
   EXPECT_THAT(outcome.err, HasSubstr("ring full"));
   EXPECT_THAT(tcpinfo::read_json_lines(watch.out()), SizeIs(stats["written"].GetUint64()));
+}
+
+// Stopped for a while under load, as by a debugger or a frozen host: what was lost meanwhile is in the output.
+TEST_F(Watch, SaysInItsOutputWhatWasLostWhileItWasStopped) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(tcpinfo_command(
+      {"watch", "--cgroup", cgroup.path(), "--interval", "0", "--ring-size", "16K", "--stats", files / "stats"}));
+  watch.until_attached();
+  for (int round = 0; round < 2; ++round) {
+    watch.signal(SIGSTOP);
+    for (const auto end = std::chrono::steady_clock::now() + 2s; std::chrono::steady_clock::now() < end;)
+      have_connection(cgroup, 0ms);
+    watch.signal(SIGCONT);
+    have_connection(cgroup);
+  }
+  watch.signal(SIGTERM);
+  const auto outcome = watch.outcome();
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  std::map<std::string, std::uint64_t> told;
+  std::uint64_t gaps = 0;
+  const auto records = tcpinfo::read_json_lines(watch.out());
+  for (const auto& raw : records) {
+    if (raw.event != TCPINFO_EVENT_GAP) continue;
+    ++gaps;
+    told[std::string(tcpinfo::name(static_cast<Event>(raw.lost_event)))] += raw.lost_records;
+    told["total"] += raw.lost_records;
+  }
+  EXPECT_GE(gaps, 2u) << outcome.err;
+  for (const char* event : {"total", "sample", "state", "open", "close", "adopted"})
+    EXPECT_EQ(stats["lost"]["ring"][event].GetUint64(), told[event]) << event;
+  EXPECT_GT(told["sample"], 0u);
+  EXPECT_EQ(stats["lost"]["total"].GetUint64(), told["total"]) << outcome.err;
+  EXPECT_EQ(stats["delivered"]["gap"].GetUint64(), gaps);
+  EXPECT_THAT(records, SizeIs(stats["written"].GetUint64()));
+  EXPECT_THAT(outcome.err, HasSubstr(std::to_string(told["total"]) +
+                                     " lost (ring full: " + std::to_string(told["sample"]) + " sample"));
 }
 
 TEST_F(Watch, CloseModeGivesOneFinalRecordAConnection) {
@@ -681,6 +721,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"CountNegative", {"watch", "--count", "-3"}, 2, "count"},
         BadInput{"DurationZero", {"watch", "--duration", "0"}, 2, "--duration 0"},
         BadInput{"ModeWithInetDiag", {"watch", "--source", "inet_diag", "--mode", "close"}, 2, "makes no sense"},
+        BadInput{"RingOfSamplesWithoutSamples",
+                 {"watch", "--mode", "close", "--ring-size", "4M"},
+                 2,
+                 "--life-cycle-ring-size"},
+        BadInput{"LifeCycleRingSizeNoPowerOfTwo", {"watch", "--life-cycle-ring-size", "5000"}, 2, "power of two"},
         BadInput{"RingWithInetDiag", {"watch", "--source", "inet_diag", "--ring-size", "4M"}, 2, "no ring buffer"},
         BadInput{"EveryRttWithInetDiag", {"watch", "--source", "inet_diag", "--interval", "0"}, 2, "makes no sense"},
         BadInput{"NetnsWithSockops", {"watch", "--netns", "/run/netns/x"}, 2, "makes no sense"},
