@@ -29,7 +29,10 @@ struct connection {
 	__u32 sequence;
 	__u32 generation;
 	__u32 lost; /* records, since the last one that got through; atomic, as a sweep runs beside callbacks */
-	__u32 closed;
+	__u8 closed;
+	__u8 adopted; /* as in its records */
+	__u8 added;   /* callback flags that we set and nobody had */
+	__u8 reserved;
 };
 
 struct {
@@ -185,6 +188,7 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 		moment->generation = connection->generation;
 		moment->netns_cookie = connection->netns_cookie;
 		moment->cgroup_id = connection->cgroup_id;
+		moment->adopted = connection->adopted;
 	} else {
 		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
 		moment->cgroup_id = cgroup_id_of(tp);

@@ -485,7 +485,7 @@ static __always_inline void tcpinfo_fill(struct tcpinfo_record *r, const struct 
 	PUT(tos, icsk->icsk_inet.tos);
 	PUT(uid, sk->sk_uid.val);
 	PUT_IF(moment->follows, lost_records, moment->lost_records);
-	PUT_IF(moment->follows, adopted, moment->adopted);
+	PUT_IF(moment->follows || moment->adopted, adopted, moment->adopted);
 	PUT_IF(moment->triggered, triggered, moment->triggered);
 	PUT_IF(moment->pid, pid, moment->pid);
 	r->comm.halves[0] = moment->comm[0];

@@ -229,6 +229,7 @@ struct tcp_sock {
 	__u32 rcv_ooopack;
 	__u32 plb_rehash;
 	_Bool is_mptcp;
+	__u8 bpf_sock_ops_cb_flags;
 };
 
 /* Private state of congestion controls: in icsk_ca_priv, their types in the kernel's or the module's BTF. */

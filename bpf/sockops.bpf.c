@@ -3,27 +3,14 @@
  * The sockops source: a sock_ops program that follows connections from birth to close, and the sweep that samples those
  * for which no RTT callback comes (receivers, idle, stalled).
  */
+#include "adopt.bpf.h"
 #include "creators.bpf.h"
 #include "emit.bpf.h"
 #include "filter.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define TCP_CLOSE 7
-
-/* Set when a sweep begins: what is due is decided by it, so that a socket that is not due costs no clock. */
-__u64 sweep_time_ns;
-__u64 sweep_visits; /* sockets that sweeps came to; one runs at a time */
-
-static __always_inline void request_callbacks(struct bpf_sock_ops *ctx)
-{
-	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
-
-	if (settings.mode == TCPINFO_MODE_POLLING)
-		flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
-	/* The word is shared with other programs, and setting replaces it. */
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
-}
+struct tcpinfo_sweep_state sweep;
 
 static __always_inline struct connection *find(struct bpf_sock *sk)
 {
@@ -44,12 +31,6 @@ static __always_inline __u64 cookie_of(struct bpf_sock_ops *ctx, const struct tc
 	__u64 cookie = tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter;
 
 	return cookie ? cookie : bpf_get_socket_cookie(ctx);
-}
-
-static __always_inline void set_sampled(struct connection *connection, __u64 time_ns, __u32 jiffies)
-{
-	connection->sampled_ns = time_ns;
-	connection->due_jiffies = jiffies + settings.interval_jiffies;
 }
 
 /*
@@ -78,23 +59,30 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 		COUNT(count, filtered);
 		return NULL; /* a socket that connects again elsewhere stays closed for us */
 	}
-	if (connection) {
-		/* The socket had another connection: disconnect and connect restarts the kernel's counters too. */
-		connection->generation++;
-		connection->sequence = 0;
-		connection->lost = 0;
-		connection->closed = 0;
-	} else if (!keeps_nothing) {
-		connection = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (!connection) {
-			COUNT(count, untracked);
+	if (!keeps_nothing) {
+		connection = follow(tp, connection, 0);
+		if (!connection)
 			return NULL;
-		}
-		connection->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
-		connection->cgroup_id = cgroup_id_of(tp);
 	}
 	COUNT(count, connections);
-	request_callbacks(ctx);
+	request_callbacks(ctx, connection);
+	return connection;
+}
+
+/* A callback of a socket that we do not know: it came before the pass over those that are older than the attach. */
+static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp,
+						struct tcpinfo_moment *moment)
+{
+	struct connection *connection;
+
+	if (!settings.adopts || !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
+		return NULL;
+	connection = follow(tp, NULL, FOLLOWED_BY_CALLBACKS);
+	if (!connection)
+		return NULL;
+	request_callbacks(ctx, connection);
+	moment->cookie = cookie_of(ctx, tp);
+	emit_adopted(tp, connection, moment);
 	return connection;
 }
 
@@ -124,10 +112,10 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 			return 1;
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB: /* the first sample of a connection that we opened */
-		if (settings.mode != TCPINFO_MODE_POLLING)
+		if (settings.mode == TCPINFO_MODE_CLOSE)
 			return 1;
-		connection = find_open(sk);
-		if (!connection)
+		connection = find(sk);
+		if (connection ? connection->closed || settings.mode != TCPINFO_MODE_POLLING : !settings.adopts)
 			return 1;
 		jiffies = (__u32)bpf_jiffies64();
 		break;
@@ -137,10 +125,17 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 			return 1;
 		if (settings.mode == TCPINFO_MODE_CLOSE)
 			break;
-		connection = find_open(sk);
-		if (!connection)
+		connection = find(sk);
+		if (connection ? connection->closed : !settings.adopts)
 			return 1;
 		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB: /* it was connected before; its children would inherit the flags */
+		connection = settings.mode == TCPINFO_MODE_CLOSE ? NULL : find(sk);
+		if (connection && connection->added) {
+			bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~connection->added);
+			connection->added = 0;
+		}
+		return 1;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		jiffies = (__u32)bpf_jiffies64();
@@ -159,18 +154,35 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		/* A sweep may have sampled it after the clock was read. */
 		if ((__s64)(moment.time_ns - connection->sampled_ns) < (__s64)settings.interval_ns)
 			return 1;
+		rearm(ctx, connection);
 		set_sampled(connection, moment.time_ns, jiffies);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		if (!connection) {
+			adopt(ctx, tp, &moment);
+			return 1;
+		}
+		rearm(ctx, connection);
 		set_sampled(connection, moment.time_ns, jiffies);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		/* The callback comes before the socket's state is set. */
+		if (!connection && settings.mode != TCPINFO_MODE_CLOSE) {
+			/* Not yet a connection, or a child that never came to be one. */
+			if (moment.state == TCP_CLOSE || moment.state == TCP_LISTEN ||
+			    (moment.state == TCP_SYN_RECV && new_state == TCP_CLOSE))
+				return 1;
+			connection = adopt(ctx, tp, &moment);
+			if (!connection)
+				return 1;
+		}
 		moment.old_state = moment.state;
 		moment.state = new_state;
 		moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
 		if (connection) {
 			connection->closed = new_state == TCP_CLOSE;
+			if (!connection->closed)
+				rearm(ctx, connection);
 			break;
 		}
 		/* Whoever set the flag, it is a connection that ends. */
@@ -207,13 +219,16 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct tcpinfo_moment moment;
 	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
+	_Bool is_due;
 
 	if (!sk || !connection)
 		return 0;
-	sweep_visits++;
+	sweep.visits++;
 	if (connection->closed)
 		return 0;
-	if ((__s64)(sweep_time_ns - connection->sampled_ns) < (__s64)(settings.sweep_interval_ns / 4 * 3))
+	is_due = !sweep.samples_none &&
+		 (__s64)(sweep.time_ns - connection->sampled_ns) >= (__s64)(settings.sweep_interval_ns / 4 * 3);
+	if (!is_due && !sweep.checks)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
@@ -224,8 +239,12 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	moment.state = sk->__sk_common.skc_state;
 	if (moment.state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
-	if (!ring_has_room(TCPINFO_EVENT_SAMPLE))
+	if (is_due && !ring_has_room(TCPINFO_EVENT_SAMPLE))
 		return 1; /* the read ends here, and the next one begins with this socket */
+	if (sweep.checks && wanted_flags() & ~flags_of(tp))
+		sweep.silenced++;
+	if (!is_due)
+		return 0;
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = sk->__sk_common.skc_cookie.counter;
 	/* Also of those without callbacks: a difference of jiffies means nothing after half of their range, 24 days at HZ 1000. */

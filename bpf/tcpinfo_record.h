@@ -296,10 +296,11 @@ struct tcpinfo_settings {
 	__u64 sweep_interval_ns; /* polling: a sweep samples what was not sampled for about this long */
 	__u64 sample_ring_bytes; /* of each ring of samples */
 	__u64 life_ring_bytes;	 /* of each ring of all other records */
+	__u64 cgroup_id;	 /* that the programs are attached to */
 	__u32 interval_jiffies;	 /* interval_ns rounded down; 0 where HZ is not known */
 	__u32 mode;		 /* enum tcpinfo_mode */
 	__u32 cpus;		 /* possible ones: the rings of samples come first, then as many of all other records */
-	__u32 reserved;
+	__u32 adopts;		 /* connections whose beginning was not seen are followed too */
 	struct tcpinfo_filter filter;
 	struct tcpinfo_trigger trigger;
 };
@@ -321,6 +322,7 @@ struct tcpinfo_counters {
 	__u64 untracked;	       /* connections without socket storage: no memory; nothing of them is emitted */
 	__u64 wakeups;		       /* times that the consumer was woken */
 	__u64 untriggered;	       /* samples that were due and of which the trigger did not hold */
+	__u64 rearmed;		       /* times that callback flags came back that others had overwritten */
 };
 
 #endif

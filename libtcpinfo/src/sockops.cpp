@@ -22,6 +22,8 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "adoption.hpp"
+#include "attached.hpp"
 #include "bpf.hpp"
 #include "fork_guard.hpp"
 #include "libbpf_log.hpp"
@@ -36,6 +38,13 @@ using std::chrono::nanoseconds;
 
 constexpr const char* kCapabilities = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
+constexpr nanoseconds kCheckInterval = std::chrono::seconds(1);  // whether others overwrote our callback flags
+
+// The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
+void advance(Source::Clock::time_point& due, Source::Clock::time_point now, nanoseconds step) noexcept {
+  due += std::chrono::duration_cast<Source::Clock::duration>(step);
+  if (due <= now) due = now + std::chrono::duration_cast<Source::Clock::duration>(step);
+}
 
 struct SkeletonDeleter {
   void operator()(struct sockops* skeleton) const noexcept { sockops__destroy(skeleton); }
@@ -65,14 +74,17 @@ struct SockopsSource::Impl {
   explicit Impl(const SockopsOptions& chosen) : options(chosen) {
     check(options);
     interval = options.interval > nanoseconds::zero() ? options.interval : kSweepIntervalAtEveryRtt;
+    visit_interval = options.mode == Mode::kPolling ? std::min(interval, kCheckInterval) : kCheckInterval;
   }
 
   // Members go in reverse order: first the links, so that nothing runs any more when the maps go.
   SockopsOptions options;
-  nanoseconds interval;
+  nanoseconds interval;        // of sweeps that take samples
+  nanoseconds visit_interval;  // of all sweeps
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
   std::optional<ring::Ring> bell;
   ring::Rings rings;
+  Adoption adoption;
   bpf::Link sweep_link;
   bpf::Link creator_link;
   bpf::Link attach_link;
@@ -81,6 +93,9 @@ struct SockopsSource::Impl {
   // Nothing where there is nothing to do: nothing is tagged, or the rings are empty and the kernel wakes us.
   std::optional<Clock::time_point> next_sweep;
   std::optional<Clock::time_point> next_drain;
+  Clock::time_point next_samples{};  // the sweeps before it take none
+  Clock::time_point next_check{};    // of callback flags
+  __u32 program_id = 0;
   Clock::time_point ticked{};  // the owner's time may be ahead of ours
   bool last_look = false;      // the rings were watched for long enough: if they are empty, sleep
   bool swept = false;
@@ -95,6 +110,7 @@ struct SockopsSource::Impl {
 
   bool was_forked = false;
   bool draining = false;
+  bool has_others = false;  // close mode: another sock_ops program is effective
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
@@ -109,6 +125,7 @@ struct SockopsSource::Impl {
   bool read_counters(Statistics& into) const noexcept;
   std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
   std::error_code sweep() noexcept;
+  void check_flags_in_close_mode() noexcept;
 };
 
 void SockopsSource::Impl::load() {
@@ -130,6 +147,8 @@ void SockopsSource::Impl::load() {
   wanted.sample_ring_bytes = options.ring_bytes;
   wanted.life_ring_bytes = options.life_cycle_ring_bytes;
   wanted.sweep_interval_ns = static_cast<__u64>(interval.count());
+  wanted.cgroup_id = cgroup_id(options.cgroup);
+  wanted.adopts = options.adopt;
   wanted.filter = options.filter.raw();
   const int cpus = libbpf_num_possible_cpus();
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
@@ -208,7 +227,7 @@ void SockopsSource::Impl::make_rings(__u32 cpus) {
 }
 
 void SockopsSource::Impl::attach() {
-  if (options.mode == Mode::kPolling) {
+  if (options.mode != Mode::kClose) {
     bpf_iter_attach_opts how{};
     how.sz = sizeof(how);
     bpf_iter_link_info target{};
@@ -222,6 +241,11 @@ void SockopsSource::Impl::attach() {
     }
     if (error) bpf::fail(error, "attach the sweep over socket storage", bpf::way_out_of(error, kCapabilities));
   }
+
+  static_assert(sizeof(skeleton->bss->adoption) == sizeof(tcpinfo_adoption));
+  adoption.attach({skeleton->progs.tcpinfo_adopt, skeleton->progs.tcpinfo_transition, &skeleton->bss->adoption,
+                   bpf_map__fd(skeleton->maps.bell)},
+                  options.cgroup, options.mode, options.adopt);
 
   // Last: from here on records are made.
   sys::Fd directory;
@@ -250,7 +274,13 @@ void SockopsSource::Impl::attach() {
   const auto descriptor = [](const bpf::Link& link) { return link ? bpf_link__fd(link.get()) : -1; };
   fork_guard.emplace(std::array{descriptor(attach_link), descriptor(sweep_link)},
                      bpf_map__fd(skeleton->maps.bell));
-  if (sweep_link) next_sweep = Clock::now() + interval;
+  bpf_prog_info info{};
+  __u32 size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(bpf_program__fd(skeleton->progs.tcpinfo_sockops), &info, &size) == 0) program_id = info.id;
+  const auto now = Clock::now();
+  next_samples = now + interval;
+  next_check = now + kCheckInterval;
+  if (sweep_link) next_sweep = now + visit_interval;
 }
 
 std::uint64_t SockopsSource::Impl::watermark() const noexcept {
@@ -294,24 +324,30 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record, for which it falls
   // asleep at once: otherwise the sweeps would begin as late as `latency` allows.
   if (sweep_link && swept && drained == 0) {
-    const auto before = std::exchange(visited, skeleton->bss->sweep_visits);
+    const auto before = std::exchange(visited, skeleton->bss->sweep.visits);
     if (visited == before) {
       next_sweep.reset();
       sleep();
-      if (next_drain) next_sweep = now + interval;
+      if (next_drain) next_sweep = now + visit_interval;
     }
   } else if (sweep_link && drained > 0 && !next_sweep) {
-    next_sweep = now + interval;
+    next_sweep = now + visit_interval;
   }
   swept = false;
 }
 
 // Begins a sweep or goes on with the one under way, until it is over or a ring is half full.
 std::error_code SockopsSource::Impl::sweep() noexcept {
+  auto& shared = skeleton->bss->sweep;
   if (!iterator) {
     iterator.reset(bpf_iter_create(bpf_link__fd(sweep_link.get())));
     if (!iterator) return {errno, std::generic_category()};
-    skeleton->bss->sweep_time_ns = boot_time_ns();
+    shared.time_ns = boot_time_ns();
+    shared.samples_none = options.mode != Mode::kPolling || ticked < next_samples;
+    shared.checks = ticked >= next_check;
+    shared.silenced = 0;
+    if (!shared.samples_none) advance(next_samples, ticked, interval);
+    if (shared.checks) advance(next_check, ticked, kCheckInterval);
   }
   // The program writes to the rings, not to the reader.
   char nothing[64];
@@ -322,9 +358,22 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
   if (error == EAGAIN) return {};
   iterator.reset();
   if (error) return {error, std::generic_category()};
-  ++statistics.sweeps;
+  if (!shared.samples_none) ++statistics.sweeps;
+  if (shared.checks) {
+    statistics.silenced = shared.silenced;
+    if (shared.silenced > 0 && adoption.can_set_flags()) adoption.begin();
+  }
   swept = true;
   return {};
+}
+
+// In close mode no sweep shows who lacks its flag, and where no other program runs, none does.
+void SockopsSource::Impl::check_flags_in_close_mode() noexcept {
+  if (options.mode != Mode::kClose || ticked < next_check) return;
+  advance(next_check, ticked, kCheckInterval);
+  has_others = adoption.can_set_flags() && options.adopt && attach_link &&
+               has_other_sock_ops_program(options.cgroup, program_id, false);
+  if (has_others) adoption.begin();
 }
 
 bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
@@ -332,7 +381,7 @@ bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
   if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0) return false;
   into.emitted = {};
   into.lost_ring = {};
-  into.connections = into.filtered = into.untracked = into.wakeups = 0;
+  into.connections = into.filtered = into.untracked = into.wakeups = into.rearmed = 0;
   for (const auto& cpu : counters) {
     for (std::size_t event = 0; event < kEventCount; ++event) {
       into.emitted[event] += cpu.emitted[event];
@@ -342,6 +391,7 @@ bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
     into.filtered += cpu.filtered;
     into.untracked += cpu.untracked;
     into.wakeups += cpu.wakeups;
+    into.rearmed += cpu.rearmed;
   }
   into.emitted[TCPINFO_EVENT_GAP] = into.delivered[TCPINFO_EVENT_GAP] + into.lost_sink[TCPINFO_EVENT_GAP];
   return true;
@@ -403,27 +453,25 @@ int SockopsSource::descriptor() const noexcept {
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
   if (!impl_->skeleton || impl_->closing) return std::nullopt;
+  if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
-  const auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
+  auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
+  if (impl_->has_others) sweep = impl_->next_check;
   return sweep && impl_->next_drain ? std::min(sweep, impl_->next_drain) : sweep ? sweep : impl_->next_drain;
 }
 
 std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
   if (!impl_->skeleton) return {};
   if (impl_->in_child()) return Errc::kForked;
-  // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
-  const auto advance = [now](std::optional<Clock::time_point>& due, nanoseconds step) {
-    *due += std::chrono::duration_cast<Clock::duration>(step);
-    if (*due <= now) due = now + std::chrono::duration_cast<Clock::duration>(step);
-  };
   impl_->ticked = now;
+  impl_->check_flags_in_close_mode();
   const auto is_due = [now](const std::optional<Clock::time_point>& due) { return due && now >= *due; };
   if (is_due(impl_->next_drain)) {
-    advance(impl_->next_drain, impl_->options.latency);
+    advance(*impl_->next_drain, now, impl_->options.latency);
     impl_->last_look = true;
   }
   if (!impl_->sweep_link || impl_->iterator || !is_due(impl_->next_sweep)) return {};
-  advance(impl_->next_sweep, impl_->interval);
+  advance(*impl_->next_sweep, now, impl_->visit_interval);
   // What the sweep makes need not wake us: the owner drains after it.
   if (!impl_->next_drain) impl_->next_drain = now + std::chrono::duration_cast<Clock::duration>(impl_->options.latency);
   impl_->wake_at(impl_->watermark());
@@ -444,9 +492,10 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
     result.records += got;
     // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
-    // made it and came to its limit.
-    more = impl_->iterator && (got > 0 || first) && result.records < limit && !impl_->closing;
-    if (more) result.error = impl_->sweep();
+    // made it and came to its limit. So does a pass over older connections.
+    more = (impl_->iterator || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
+           !impl_->closing;
+    if (more) result.error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
   }
   impl_->draining = false;
   if (impl_->refused && Statistics::sum(impl_->statistics.delivered) > delivered_before) {
@@ -466,11 +515,14 @@ Capabilities SockopsSource::capabilities() const {
   result.push_back({"callbacks", impl_->attach_link != nullptr,
                     impl_->attach_link ? "a bpf_link to the cgroup: the kernel detaches when the process ends"
                                        : "stopped or closed"});
-  result.push_back({"sweep", impl_->sweep_link != nullptr,
-                    impl_->sweep_link ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
+  const bool samples = impl_->sweep_link && impl_->options.mode == Mode::kPolling;
+  result.push_back({"sweep", samples,
+                    samples ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
                                       : "only in polling mode, until stopped"});
-  result.push_back({"adoption", false,
-                    "connections older than the attach are not seen; attach before they begin, or use inet_diag"});
+  if (impl_->attach_link)
+    impl_->adoption.describe(result);
+  else
+    result.push_back({"adoption", false, "stopped or closed"});
   return result;
 }
 
@@ -490,10 +542,15 @@ Cost SockopsSource::cost() const {
 void SockopsSource::stop() noexcept {
   impl_->was_forked = impl_->in_child();
   impl_->fork_guard.reset();
+  const bool was_attached = impl_->attach_link != nullptr && !impl_->was_forked;
   impl_->attach_link.reset();
   impl_->creator_link.reset();
   impl_->sweep_link.reset();
   impl_->iterator.reset();
+  // Another program may have asked since for a flag that we were the first to set: it stays.
+  if (was_attached && impl_->skeleton && !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true))
+    impl_->adoption.clear();
+  impl_->adoption.detach();
 }
 
 void SockopsSource::close() noexcept {

@@ -21,6 +21,13 @@ struct SockopsOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, once a connection, when it begins.
   Filter filter;
+  /// Follow connections that are older than the attach, too. Each begins with an adopted record instead of an open one,
+  /// with the totals that it has by then; all its records say so (`adopted`). The first tick() and drain() begin with it:
+  /// 100,000 sockets take less than a second. Those are found that are in the network namespace of the caller or of a
+  /// process of the cgroup; other namespaces than the caller's need CAP_SYS_ADMIN. From kernel 6.12 on they have
+  /// callbacks as all others; before, they are sampled by the sweep and their transitions come by a tracepoint, which then
+  /// runs at every change of state of any TCP socket of the host. See capabilities().
+  bool adopt = true;
   /// Polling: size of each ring buffer of samples, of which every CPU has one: a power of two and a multiple of the
   /// page size. What comes while it is full is lost, counted, and told by gap records; a sweep waits instead, while it
   /// is half full, and each time has to walk past what it has seen: where hundreds of thousands of connections are
@@ -42,8 +49,14 @@ struct SockopsOptions {
 };
 
 /// Streams records of every connection that begins in a cgroup while it is attached, both ends if both are there, in any
-/// network namespace, IPv4, IPv6 and IPv4-mapped. Connections older than the attach are not seen; in close mode the end
-/// of those is that an earlier sock_ops program has asked the kernel to tell of.
+/// network namespace, IPv4, IPv6 and IPv4-mapped, and of those that are older than the attach (SockopsOptions::adopt).
+///
+/// Callback flags are one word a socket that all sock_ops programs share. Ours are added to what is there; where another
+/// program overwrites them, they come back within a second (from kernel 6.12 on; before, at the connection's next
+/// callback, and until then it is sampled by the sweep: Statistics::rearmed, silenced). stop() takes back what was added,
+/// on listeners too, from kernel 6.12 on and as long as no other sock_ops program runs for the cgroup: it may have asked
+/// for the same flags since, and nobody can tell. What stays, as after SIGKILL, makes the kernel call programs that are
+/// attached, and where none is costs a test of a bit.
 ///
 /// User space keeps nothing of a connection: it takes the rings and what the owner's sink keeps, however many there are.
 /// Except in close mode the kernel keeps an element of socket storage of each, about 320 bytes; a connection for which it

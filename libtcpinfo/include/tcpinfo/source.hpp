@@ -64,6 +64,8 @@ struct Statistics {
   std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
   std::uint64_t wakeups = 0;      ///< sockops: times that the kernel woke the consumer
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
+  std::uint64_t rearmed = 0;      ///< sockops: times that callback flags came back which another program had overwritten
+  std::uint64_t silenced = 0;     ///< sockops: connections that lacked callbacks when it was last looked, each second
   std::uint64_t dumps = 0;              ///< inet_diag, iter: dumps or passes that came to their end
   std::uint64_t dumps_interrupted = 0;  ///< inet_diag, iter: of these, incomplete; what they lack is unknown
 

@@ -2,6 +2,7 @@
 #pragma once
 
 // Everything but the parts that need other libraries: format.hpp (fmt) and monitor.hpp (Boost.Asio).
+#include <tcpinfo/attached.hpp>
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/cost.hpp>
 #include <tcpinfo/csv.hpp>

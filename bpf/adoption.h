@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the passes over sockets older than the attach, and user space that runs them, say to each other. */
+#ifndef TCPINFO_ADOPTION_H
+#define TCPINFO_ADOPTION_H
+
+#include <linux/types.h>
+
+struct tcpinfo_adoption {
+	__u64 found;   /* sockets that were adopted, or whose callback flags came back, in this pass */
+	__u64 armed;   /* times that the kernel took callback flags from a pass */
+	__u64 refused; /* times that it did not: before 6.12 */
+	__u32 clearing; /* a pass that takes back the flags that we set */
+	__u32 full;	/* a pass waits for room in the ring */
+};
+
+/* What a sweep is for, and what it found. One runs at a time. */
+struct tcpinfo_sweep_state {
+	__u64 time_ns;  /* when it began: what is due is decided by it, so that a socket that is not due costs no clock */
+	__u64 visits;   /* sockets that sweeps came to */
+	__u64 silenced; /* of those that it came to: connections that lack our callback flags */
+	__u32 checks;   /* look for those */
+	__u32 samples_none; /* and take no samples */
+};
+
+#endif

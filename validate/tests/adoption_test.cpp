@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Connections older than the attach, and other users of sock_ops beside us, on the running kernel.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <poll.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include <tcpinfo/tcpinfo.hpp>
+
+#include "crowd.hpp"
+#include "lab/lab.hpp"
+#include "neighbour.hpp"
+#include "requirements.hpp"
+#include "sockets.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using lab::Ip;
+using tcpinfo::Event;
+using tcpinfo::Mode;
+using tcpinfo::Record;
+
+// Since 6.12 an iterator can set callback flags; Debian has it in no older kernel.
+bool kernel_sets_flags() {
+  utsname system{};
+  uname(&system);
+  int major = 0, minor = 0;
+  if (std::sscanf(system.release, "%d.%d", &major, &minor) != 2) return false;
+  return major > 6 || (major == 6 && minor >= 12);
+}
+
+#define NEEDS_FLAGS() \
+  if (!kernel_sets_flags()) GTEST_SKIP() << "needs a kernel from 6.12, whose iterators set callback flags"
+
+class Watch {
+ public:
+  explicit Watch(const tcpinfo::SockopsOptions& options) : source_(options) {}
+
+  tcpinfo::SockopsSource& source() { return source_; }
+  void drain() {
+    EXPECT_FALSE(source_.drain([this](const Record& record) { records_[*record.cookie()].push_back(record.raw()); }).error);
+  }
+  /// Until `done` or the time is over.
+  template <class Done>
+  bool until(Done done, std::chrono::milliseconds time = 10s) {
+    for (const auto end = Clock::now() + time; Clock::now() < end; std::this_thread::sleep_for(1ms)) {
+      EXPECT_FALSE(source_.tick(Clock::now()));
+      drain();
+      if (done()) return true;
+    }
+    return false;
+  }
+  void during(std::chrono::milliseconds time) {
+    until([] { return false; }, time);
+  }
+  void drain_all() {
+    source_.stop();
+    for (std::uint64_t before = ~0ull; before != delivered();) {
+      before = delivered();
+      drain();
+    }
+  }
+  std::vector<Record> of(std::uint64_t cookie) const {
+    std::vector<Record> found;
+    if (const auto at = records_.find(cookie); at != records_.end())
+      for (const auto& raw : at->second) found.emplace_back(raw);
+    return found;
+  }
+  std::vector<Record> of(std::uint64_t cookie, Event event) const {
+    auto found = of(cookie);
+    std::erase_if(found, [event](const Record& record) { return record.event() != static_cast<std::uint8_t>(event); });
+    return found;
+  }
+  bool has(std::uint64_t cookie, Event event) const { return !of(cookie, event).empty(); }
+  const std::map<std::uint64_t, std::vector<tcpinfo_record>>& all() const { return records_; }
+
+ private:
+  std::uint64_t delivered() const { return tcpinfo::Statistics::sum(source_.statistics().delivered); }
+  tcpinfo::SockopsSource source_;
+  std::map<std::uint64_t, std::vector<tcpinfo_record>> records_;
+};
+
+class Adoption : public testing::Test {
+ protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
+  tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
+    tcpinfo::SockopsOptions options;
+    options.cgroup = cgroup.path();
+    options.mode = mode;
+    options.interval = 20ms;
+    return options;
+  }
+  template <class Body>
+  void inside(Body body) {
+    netns.run([&] {
+      const lab::InCgroup in(cgroup);
+      body();
+    });
+  }
+  static std::uint8_t expected_mark() { return kernel_sets_flags() ? 1 : 2; }
+
+  lab::Netns netns{"tcpinfo-test"};
+  lab::Cgroup cgroup{"tcpinfo-test"};
+};
+
+class AdoptionIp : public Adoption, public testing::WithParamInterface<Ip> {};
+INSTANTIATE_TEST_SUITE_P(All, AdoptionIp, testing::Values(Ip::kV4, Ip::kV6, Ip::kMapped),
+                         [](const auto& parameter) { return lab::name(parameter.param); });
+
+void expect_sequence(const std::vector<Record>& records) {
+  std::uint32_t sequence = 0;
+  for (const auto& record : records) EXPECT_EQ(record.sequence(), sequence++);
+}
+
+TEST_P(AdoptionIp, AnOlderConnectionHasItsTotalsAndAllThatFollows) {
+  inside([&] {
+    const auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    lab::exchange(pair);
+    std::this_thread::sleep_for(100ms);  // delayed ACKs are over
+    const auto client = pair.client.cookie(), server = pair.server.cookie();
+    const auto client_info = pair.client.info(), server_info = pair.server.info();
+    for (const auto mode : {Mode::kPolling, Mode::kState}) {
+      SCOPED_TRACE(name(mode));
+      Watch watch(options(mode));
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kAdopted) && watch.has(server, Event::kAdopted); }));
+      const auto later = lab::connected(listener, GetParam());
+      watch.during(200ms);
+      for (const auto& [cookie, info] : {std::pair(client, &client_info), std::pair(server, &server_info)}) {
+        ASSERT_EQ(watch.of(cookie, Event::kAdopted).size(), 1u);
+        EXPECT_FALSE(watch.has(cookie, Event::kOpen));
+        const auto first = watch.of(cookie).front();
+        EXPECT_EQ(first.event(), static_cast<std::uint8_t>(Event::kAdopted));
+        EXPECT_EQ(first.state(), 1);
+        EXPECT_EQ(first.generation(), 0u);
+        EXPECT_EQ(first.bytes_sent(), info->tcpi_bytes_sent);
+        EXPECT_EQ(first.bytes_acked(), info->tcpi_bytes_acked);
+        EXPECT_EQ(first.bytes_received(), info->tcpi_bytes_received);
+        EXPECT_EQ(first.data_segs_out(), info->tcpi_data_segs_out);
+        EXPECT_EQ(first.cgroup_id(), tcpinfo::cgroup_id(cgroup.path()));
+        for (const auto& record : watch.of(cookie)) EXPECT_EQ(record.adopted(), expected_mark());
+        EXPECT_EQ(watch.has(cookie, Event::kSample), mode == Mode::kPolling);
+        expect_sequence(watch.of(cookie));
+      }
+      for (const auto cookie : {later.client.cookie(), later.server.cookie()}) {
+        EXPECT_TRUE(watch.has(cookie, Event::kOpen));
+        EXPECT_FALSE(watch.has(cookie, Event::kAdopted));
+        for (const auto& record : watch.of(cookie)) EXPECT_EQ(record.adopted(), 0);
+      }
+      EXPECT_EQ(watch.source().statistics().emitted[TCPINFO_EVENT_ADOPTED], 2u);
+      EXPECT_EQ(watch.source().statistics().connections, 2u) << "those that began";
+    }
+  });
+}
+
+TEST_P(AdoptionIp, ItsTransitionsAndItsEndAreSeenInEachMode) {
+  inside([&] {
+    const auto listener = lab::listen(GetParam());
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      auto pair = lab::connected(listener, GetParam());
+      lab::exchange(pair);
+      const auto client = pair.client.cookie(), server = pair.server.cookie();
+      Watch watch(options(mode));
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kAdopted) && watch.has(server, Event::kAdopted); }));
+      // Half closed, not closed: an orphan in FIN_WAIT2 may become a TIME_WAIT socket before the peer's FIN comes.
+      ASSERT_EQ(::shutdown(pair.client.fd(), SHUT_WR), 0);
+      char byte;
+      ASSERT_EQ(::recv(pair.server.fd(), &byte, 1, 0), 0);
+      pair.server.close();
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kClose) && watch.has(server, Event::kClose); }));
+      for (const auto cookie : {client, server}) {
+        EXPECT_EQ(watch.of(cookie).front().event(), static_cast<std::uint8_t>(Event::kAdopted));
+        EXPECT_EQ(watch.of(cookie).back().event(), static_cast<std::uint8_t>(Event::kClose));
+        EXPECT_EQ(watch.of(cookie, Event::kAdopted).size(), 1u);
+        EXPECT_EQ(watch.of(cookie, Event::kClose).size(), 1u);
+        if (mode != Mode::kClose) expect_sequence(watch.of(cookie));
+      }
+      EXPECT_EQ(watch.of(client).back().bytes_received(), 2'000u + 1 /* the peer's FIN */);
+      if (mode != Mode::kState) continue;
+      std::vector<int> states;
+      for (const auto& record : watch.of(server, Event::kState)) states.push_back(*record.state());
+      EXPECT_THAT(states, testing::ElementsAre(8, 9)) << "CLOSE_WAIT, LAST_ACK";
+    }
+  });
+}
+
+// The end comes before the first pass: the tracepoint, which was there before the callbacks, has seen it.
+TEST_F(Adoption, AnEndBeforeTheFirstPassIsSeen) {
+  inside([&] {
+    const auto listener = lab::listen(Ip::kV4);
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      auto pair = lab::connected(listener, Ip::kV4);
+      pair.client.send(5000);
+      pair.server.receive(5000);
+      const auto client = pair.client.cookie(), server = pair.server.cookie();
+      Watch watch(options(mode));
+      pair.client.abort();
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kClose) && watch.has(server, Event::kClose); }));
+      EXPECT_EQ(watch.of(client).back().bytes_sent(), 5000u);
+      EXPECT_EQ(watch.of(server).back().bytes_received(), 5000u);
+      for (const auto cookie : {client, server}) {
+        EXPECT_EQ(watch.of(cookie).size(), mode == Mode::kClose ? 1u : 2u) << "adopted and closed";
+        for (const auto& record : watch.of(cookie)) EXPECT_EQ(record.adopted(), 2);
+      }
+    }
+  });
+}
+
+TEST_F(Adoption, OnlyWhatPassesTheFilterAndIsInTheCgroup) {
+  const lab::Cgroup other("tcpinfo-test-other");
+  const lab::Cgroup below("below", cgroup.path());
+  netns.run([&] {
+    std::optional<lab::InCgroup> in(std::in_place, cgroup);
+    const auto wanted = lab::listen(Ip::kV4), unwanted = lab::listen(Ip::kV4);
+    const auto kept = lab::connected(wanted, Ip::kV4), filtered = lab::connected(unwanted, Ip::kV4);
+    in.emplace(below);
+    const auto child = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+    in.emplace(other);
+    const lab::Socket stranger(Ip::kV4);
+    lab::connect(stranger, Ip::kV4, wanted.local_port());
+    in.reset();
+
+    Watch all(options());
+    auto chosen = options();
+    chosen.filter = tcpinfo::Filter::parse("port == " + std::to_string(wanted.local_port()));
+    Watch some(chosen);
+    auto none = options();
+    none.adopt = false;
+    Watch nobody(none);
+    all.during(100ms);
+    some.during(100ms);
+    nobody.during(100ms);
+    EXPECT_TRUE(all.has(kept.client.cookie(), Event::kAdopted));
+    EXPECT_TRUE(all.has(filtered.client.cookie(), Event::kAdopted));
+    EXPECT_TRUE(all.has(child.client.cookie(), Event::kAdopted));
+    EXPECT_TRUE(all.of(stranger.cookie()).empty());
+    EXPECT_TRUE(some.has(kept.client.cookie(), Event::kAdopted));
+    EXPECT_TRUE(some.of(filtered.client.cookie()).empty());
+    EXPECT_TRUE(some.of(child.client.cookie()).empty());
+    EXPECT_TRUE(nobody.all().empty());
+    EXPECT_EQ(all.of(wanted.cookie()).size(), 0u) << "listeners are not connections";
+  });
+}
+
+std::map<std::string, tcpinfo::Capability> capabilities(const tcpinfo::Source& source) {
+  std::map<std::string, tcpinfo::Capability> found;
+  for (const auto& one : source.capabilities()) found[one.name] = one;
+  return found;
+}
+
+// An iterator sees one namespace: those of the cgroup's processes are visited one after the other.
+TEST_F(Adoption, ConnectionsInNamespacesOfTheCgroupsProcesses) {
+  const lab::Netns elsewhere("tcpinfo-test");
+  const bench::Crowd crowd({.sockets = 20, .netns = &elsewhere, .cgroup = &cgroup});
+  inside([&] {
+    const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+    Watch watch(options());
+    EXPECT_TRUE(capabilities(watch.source()).at("transitions").available);
+    ASSERT_TRUE(watch.until([&] { return watch.all().size() >= 22; }));
+    watch.during(100ms);
+    EXPECT_EQ(watch.all().size(), 22u);
+    std::set<std::uint64_t> namespaces;
+    for (const auto& [cookie, records] : watch.all()) {
+      EXPECT_EQ(records.front().event, TCPINFO_EVENT_ADOPTED);
+      namespaces.insert(records.front().netns_cookie);
+    }
+    EXPECT_EQ(namespaces.size(), 2u);
+    const auto found = capabilities(watch.source());
+    EXPECT_TRUE(found.at("adoption").available);
+    EXPECT_THAT(found.at("adoption").detail, testing::Not(testing::HasSubstr("not visited")));
+    EXPECT_EQ(found.at("rearming").available, kernel_sets_flags());
+    EXPECT_THAT(found.at("transitions").detail,
+                testing::HasSubstr(kernel_sets_flags() ? "taken off" : "every change of state"));
+  });
+}
+
+TEST_F(Adoption, TwentyThousandAndMoreNoneMissedOrDoubled) {
+  constexpr std::size_t kSockets = 24'000;
+  const bench::Crowd crowd({.sockets = kSockets, .netns = &netns, .cgroup = &cgroup});
+  inside([&] {
+    for (const auto mode : {Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      Watch watch(options(mode));
+      const auto begin = Clock::now();
+      ASSERT_TRUE(watch.until([&] { return watch.all().size() >= kSockets; }, 30s));
+      RecordProperty(name(mode) == std::string("close") ? "close_ms" : "state_ms",
+                     static_cast<int>((Clock::now() - begin) / 1ms));
+      watch.during(50ms);
+      EXPECT_EQ(watch.all().size(), kSockets);
+      const auto statistics = watch.source().statistics();
+      EXPECT_EQ(statistics.emitted[TCPINFO_EVENT_ADOPTED], kSockets) << "each once";
+      EXPECT_EQ(statistics.delivered[TCPINFO_EVENT_ADOPTED], kSockets) << "the pass waits for room in the ring";
+    }
+  });
+}
+
+TEST_F(Adoption, APassGoesOnWhereASmallRingStoppedIt) {
+  const bench::Crowd crowd({.sockets = 400, .netns = &netns, .cgroup = &cgroup});
+  inside([&] {
+    auto chosen = options(Mode::kState);
+    chosen.life_cycle_ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    for (const std::size_t limit : {SIZE_MAX, std::size_t{1}, std::size_t{3}}) {
+      tcpinfo::SockopsSource source(chosen);
+      std::map<std::uint64_t, int> adopted;
+      for (const auto end = Clock::now() + 10s; adopted.size() < 400 && Clock::now() < end;) {
+        ASSERT_LE(source.next_deadline().value_or(end), Clock::now()) << "there is something to do at once";
+        EXPECT_FALSE(source.tick(Clock::now()));
+        EXPECT_FALSE(source.drain([&](const Record& record) { ++adopted[*record.cookie()]; }, limit).error);
+      }
+      EXPECT_EQ(adopted.size(), 400u);
+      for (const auto& [cookie, times] : adopted) EXPECT_EQ(times, 1);
+      EXPECT_EQ(tcpinfo::Statistics::sum(source.statistics().lost_ring), 0u);
+    }
+  });
+}
+
+// Nothing arrives at this socket any more: the kernel drops it before TCP sees it.
+void make_deaf(const lab::Socket& socket) {
+  sock_filter drop{BPF_RET | BPF_K, 0, 0, 0};
+  const sock_fprog program{1, &drop};
+  socket.set(SOL_SOCKET, SO_ATTACH_FILTER, program);
+}
+
+TEST_F(Adoption, TheReceivingTheIdleAndTheStalledHaveASampleAnInterval) {
+  inside([&] {
+    const auto listener = lab::listen(Ip::kV4);
+    auto busy = lab::connected(listener, Ip::kV4), idle = lab::connected(listener, Ip::kV4),
+         stalled = lab::connected(listener, Ip::kV4), full = lab::connected(listener, Ip::kV4);
+    Watch watch(options());
+    ASSERT_TRUE(watch.until([&] { return watch.all().size() == 8; }));
+    make_deaf(stalled.server);
+    stalled.client.send(1000);
+    // The other's peer does not read: its window closes, and probes ask for it.
+    std::string data(1 << 20, 'x');
+    while (::send(full.client.fd(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+    }
+    const auto begin = tcpinfo::boot_time_ns();
+    const auto before = watch.source().statistics().sweeps;
+    for (const auto end = Clock::now() + 1500ms; Clock::now() < end;) {
+      busy.client.send(100);
+      busy.server.receive(100);
+      watch.during(10ms);
+    }
+    const auto sweeps = watch.source().statistics().sweeps - before;
+    EXPECT_GE(sweeps, 10u) << "of 75";
+    const auto samples = [&](const lab::Socket& socket) {
+      auto found = watch.of(socket.cookie(), Event::kSample);
+      std::erase_if(found, [begin](const Record& record) { return *record.time_ns() < begin; });
+      return found;
+    };
+    for (const auto* socket : {&busy.client, &busy.server, &idle.client, &idle.server, &stalled.client, &stalled.server,
+                               &full.client, &full.server})
+      EXPECT_GE(samples(*socket).size(), sweeps / 2);
+    // It shows while it stalls: what is out stays out, and is sent again and again.
+    const auto seen = samples(stalled.client);
+    std::set<std::uint32_t> retransmits;
+    for (const auto& sample : seen) {
+      EXPECT_GT(*sample.unacked(), 0u);
+      EXPECT_EQ(*sample.bytes_acked(), *seen.front().bytes_acked());
+      retransmits.insert(*sample.total_retrans());
+    }
+    EXPECT_GE(retransmits.size(), 3u) << "they grow";
+    EXPECT_GT(*seen.back().retransmits(), *seen.front().retransmits());
+    EXPECT_GT(*seen.back().last_ack_recv(), *seen.front().last_ack_recv());
+    EXPECT_GT(*samples(full.client).back().notsent_bytes(), 0u);
+    EXPECT_GT(*samples(full.client).back().rwnd_limited(), *samples(full.client).front().rwnd_limited());
+  });
+}
+
+/// Short and longer connections all the time, made by threads; what it knows of each.
+class Load {
+ public:
+  struct Life {
+    std::uint64_t cookie;
+    Clock::time_point born, died;  // established for certain from, and still until
+  };
+  Load(const lab::Netns& netns, std::chrono::microseconds longest) {
+    for (unsigned i = 0; i < 2; ++i)
+      threads_.emplace_back([this, i, longest, &netns] { netns.run([&] { run(i, longest); }); });
+  }
+  ~Load() { finish(); }
+  void finish() {
+    over_ = true;
+    for (auto& thread : threads_)
+      if (thread.joinable()) thread.join();
+  }
+  const std::vector<Life>& lives() const { return lives_; }
+
+ private:
+  void run(unsigned seed, std::chrono::microseconds longest) {
+    const auto listener = lab::listen(Ip::kV4);
+    std::vector<Life> lives;
+    struct Open {
+      lab::Pair pair;
+      Clock::time_point end;
+      Life client, server;
+    };
+    std::vector<Open> open;
+    const auto close_due = [&](Clock::time_point now) {
+      std::erase_if(open, [&](Open& one) {
+        if (one.end > now) return false;
+        one.client.died = one.server.died = Clock::now();
+        if (rand_r(&seed) % 2) {
+          one.pair.client.abort();
+        } else {
+          one.pair.client.close();
+          one.pair.server.close();
+        }
+        lives.push_back(one.client);
+        lives.push_back(one.server);
+        return true;
+      });
+    };
+    while (!over_) {
+      auto pair = lab::connected(listener, Ip::kV4);
+      const auto now = Clock::now();
+      Life client{pair.client.cookie(), now, {}}, server{pair.server.cookie(), now, {}};
+      const auto time = std::chrono::microseconds(rand_r(&seed) % static_cast<unsigned>(longest.count()));
+      if (rand_r(&seed) % 4 == 0) {
+        open.push_back({std::move(pair), now + time, client, server});
+      } else {
+        open.push_back({std::move(pair), now, client, server});
+      }
+      close_due(Clock::now());
+      std::this_thread::sleep_for(100us);
+    }
+    close_due(Clock::time_point::max());
+    const std::lock_guard lock(mutex_);
+    lives_.insert(lives_.end(), lives.begin(), lives.end());
+  }
+
+  std::atomic<bool> over_ = false;
+  std::mutex mutex_;
+  std::vector<Life> lives_;
+  std::vector<std::thread> threads_;
+};
+
+TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
+  inside([&] {
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      struct Attached {
+        Clock::time_point from, until;
+        std::map<std::uint64_t, std::vector<tcpinfo_record>> records;
+      };
+      std::vector<Attached> times;
+      Load load(netns, 30ms);
+      for (int round = 0; round < 25; ++round) {
+        auto chosen = options(mode);
+        chosen.ring_bytes = chosen.life_cycle_ring_bytes = std::size_t{8} << 20;
+        Watch watch(chosen);
+        Attached one{Clock::now(), {}, {}};
+        watch.during(std::chrono::milliseconds(2 + round * 2));
+        one.until = Clock::now();
+        if (mode == Mode::kClose) watch.during(300ms);  // the last FINs are on their way
+        watch.drain_all();
+        ASSERT_EQ(tcpinfo::Statistics::sum(watch.source().statistics().lost_ring), 0u)
+            << testing::PrintToString(watch.source().statistics().lost_ring) << " of "
+            << testing::PrintToString(watch.source().statistics().emitted) << " in " << (one.until - one.from) / 1ms
+            << " ms";
+        EXPECT_EQ(watch.source().statistics().untracked, 0u);
+        one.records = watch.all();
+        times.push_back(std::move(one));
+      }
+      load.finish();
+      std::size_t expected = 0, adopted = 0, ended = 0;
+      for (const auto& one : times) {
+        for (const auto& life : load.lives()) {
+          if (life.died < one.from || life.born > one.until) continue;
+          const auto found = one.records.find(life.cookie);
+          const bool ends_inside = life.died < one.until && life.died >= one.from;
+          // In close mode one that began while attached has its record at its end.
+          if (mode == Mode::kClose && life.born > one.from && !ends_inside) continue;
+          ++expected;
+          if (found == one.records.end()) {
+            ADD_FAILURE() << "born " << (life.born - one.from) / 1us << " us after the attach, died "
+                          << (life.died - one.from) / 1us << " us after it, of " << (one.until - one.from) / 1us;
+            continue;
+          }
+          std::map<int, int> events;
+          for (const auto& record : found->second) ++events[record.event];
+          EXPECT_LE(events[TCPINFO_EVENT_ADOPTED], 1);
+          EXPECT_LE(events[TCPINFO_EVENT_OPEN], 1);
+          EXPECT_LE(events[TCPINFO_EVENT_CLOSE], 1);
+          EXPECT_LE(events[TCPINFO_EVENT_ADOPTED] + events[TCPINFO_EVENT_OPEN], 1);
+          EXPECT_TRUE(mode == Mode::kClose || events[TCPINFO_EVENT_ADOPTED] + events[TCPINFO_EVENT_OPEN] == 1);
+          adopted += static_cast<std::size_t>(events[TCPINFO_EVENT_ADOPTED]);
+          ended += static_cast<std::size_t>(events[TCPINFO_EVENT_CLOSE]);
+        }
+      }
+      EXPECT_GT(expected, 1000u);
+      EXPECT_TRUE(adopted > 25u || mode == Mode::kClose) << "the load was there before each attach";
+      EXPECT_GT(ended, 500u);
+      RecordProperty(std::string(name(mode)), static_cast<int>(expected));
+    }
+  });
+}
+
+}  // namespace
