@@ -66,6 +66,12 @@ void Adoption::attach_transition() noexcept {
     }
 }
 
+void Adoption::watch_transitions() noexcept {
+  if (!adopts_ || keeps_transition_) return;
+  keeps_transition_ = true;
+  attach_transition();
+}
+
 void Adoption::detach_transition() noexcept {
   transition_guard_.reset();
   transition_link_.reset();
@@ -73,8 +79,7 @@ void Adoption::detach_transition() noexcept {
 
 void Adoption::begin() noexcept {
   if (running_ || !pass_link_) return;
-  // Somebody overwrites flags: until they are back, and after the next time, transitions are seen by the tracepoint.
-  if (rounds_ > 0 && adopts_) attach_transition();
+  if (rounds_ > 0) watch_transitions();  // somebody overwrites flags
   running_ = fresh_ = true;
   passes_ = 0;
 }
@@ -121,7 +126,7 @@ void Adoption::finish_pass() noexcept {
   running_ = false;
   namespaces_.clear();
   // Everyone is known by now, and has callbacks: the others are spared the tracepoint.
-  if (rounds_++ == 0 && can_set_flags() && unvisited_ == 0 && hidden_ == 0) detach_transition();
+  if (rounds_++ == 0 && !keeps_transition_ && can_set_flags() && unvisited_ == 0 && hidden_ == 0) detach_transition();
 }
 
 std::error_code Adoption::step() noexcept {

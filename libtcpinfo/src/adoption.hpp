@@ -46,7 +46,8 @@ class Adoption {
 
   /// The kernel takes callback flags from a pass, as far as is known.
   bool can_set_flags() const noexcept { return pass_link_ && programs_.shared->refused == 0; }
-  bool watches_transitions() const noexcept { return transition_link_ != nullptr; }
+  /// The tracepoint stays: another program may overwrite callback flags at any time.
+  void watch_transitions() noexcept;
 
   /// The source is detached: one more pass takes back the callback flags that we added.
   void clear() noexcept;
@@ -73,6 +74,7 @@ class Adoption {
   int passes_ = 0;      // of this round, that are over
   int rounds_ = 0;      // that are over
   bool adopts_ = true;
+  bool keeps_transition_ = false;
   std::vector<Netns> namespaces_;
   std::size_t next_ = 0;            // of namespaces_
   std::size_t unvisited_ = 0;       // namespaces, in this round

@@ -82,11 +82,11 @@ std::vector<AttachedProgram> sock_ops_programs(const std::filesystem::path& cgro
   return programs;
 }
 
-bool has_other_sock_ops_program(const std::filesystem::path& cgroup, __u32 own, bool deep) noexcept {
+std::optional<bool> has_other_sock_ops_program(const std::filesystem::path& cgroup, __u32 own, bool deep) noexcept {
   try {
     std::vector<__u32> ids;
     const auto is_other = [own](__u32 id) { return id != own; };
-    if (const int error = query(cgroup, BPF_F_QUERY_EFFECTIVE, ids)) return error != ENOENT;
+    if (query(cgroup, BPF_F_QUERY_EFFECTIVE, ids) != 0) return std::nullopt;
     bool found = std::ranges::any_of(ids, is_other);
     if (!found && deep)
       visit_below(cgroup, [&](const std::filesystem::path& below) {
@@ -95,7 +95,7 @@ bool has_other_sock_ops_program(const std::filesystem::path& cgroup, __u32 own, 
       });
     return found;
   } catch (...) {
-    return true;
+    return std::nullopt;
   }
 }
 

@@ -95,6 +95,7 @@ struct SockopsSource::Impl {
   std::optional<Clock::time_point> next_drain;
   Clock::time_point next_samples{};  // the sweeps before it take none
   Clock::time_point next_check{};    // of callback flags
+  Clock::time_point next_look{};     // for other programs
   __u32 program_id = 0;
   Clock::time_point ticked{};  // the owner's time may be ahead of ours
   bool last_look = false;      // the rings were watched for long enough: if they are empty, sleep
@@ -110,7 +111,7 @@ struct SockopsSource::Impl {
 
   bool was_forked = false;
   bool draining = false;
-  bool has_others = false;  // close mode: another sock_ops program is effective
+  bool has_others = false;  // another sock_ops program runs for the cgroup
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
@@ -125,7 +126,7 @@ struct SockopsSource::Impl {
   bool read_counters(Statistics& into) const noexcept;
   std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
   std::error_code sweep() noexcept;
-  void check_flags_in_close_mode() noexcept;
+  void look_for_others() noexcept;
 };
 
 void SockopsSource::Impl::load() {
@@ -279,7 +280,9 @@ void SockopsSource::Impl::attach() {
   if (bpf_obj_get_info_by_fd(bpf_program__fd(skeleton->progs.tcpinfo_sockops), &info, &size) == 0) program_id = info.id;
   const auto now = Clock::now();
   next_samples = now + interval;
-  next_check = now + kCheckInterval;
+  next_check = next_look = now + kCheckInterval;
+  has_others = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
+  if (has_others) adoption.watch_transitions();
   if (sweep_link) next_sweep = now + visit_interval;
 }
 
@@ -367,13 +370,15 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
   return {};
 }
 
-// In close mode no sweep shows who lacks its flag, and where no other program runs, none does.
-void SockopsSource::Impl::check_flags_in_close_mode() noexcept {
-  if (options.mode != Mode::kClose || ticked < next_check) return;
-  advance(next_check, ticked, kCheckInterval);
-  has_others = adoption.can_set_flags() && options.adopt && attach_link &&
-               has_other_sock_ops_program(options.cgroup, program_id, false);
-  if (has_others) adoption.begin();
+// Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint sees.
+void SockopsSource::Impl::look_for_others() noexcept {
+  if (!attach_link || ticked < next_look) return;
+  advance(next_look, ticked, kCheckInterval);
+  has_others = has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
+  if (!has_others) return;
+  adoption.watch_transitions();
+  // In close mode no sweep shows who lacks its flag.
+  if (options.mode == Mode::kClose && options.adopt && adoption.can_set_flags()) adoption.begin();
 }
 
 bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
@@ -456,7 +461,7 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
   auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
-  if (impl_->has_others) sweep = impl_->next_check;
+  if (impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_look;
   return sweep && impl_->next_drain ? std::min(sweep, impl_->next_drain) : sweep ? sweep : impl_->next_drain;
 }
 
@@ -464,7 +469,7 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
   if (!impl_->skeleton) return {};
   if (impl_->in_child()) return Errc::kForked;
   impl_->ticked = now;
-  impl_->check_flags_in_close_mode();
+  impl_->look_for_others();
   const auto is_due = [now](const std::optional<Clock::time_point>& due) { return due && now >= *due; };
   if (is_due(impl_->next_drain)) {
     advance(*impl_->next_drain, now, impl_->options.latency);
@@ -548,7 +553,8 @@ void SockopsSource::stop() noexcept {
   impl_->sweep_link.reset();
   impl_->iterator.reset();
   // Another program may have asked since for a flag that we were the first to set: it stays.
-  if (was_attached && impl_->skeleton && !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true))
+  if (was_attached &&
+      !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true).value_or(impl_->has_others))
     impl_->adoption.clear();
   impl_->adoption.detach();
 }

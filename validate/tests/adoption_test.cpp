@@ -515,4 +515,229 @@ TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
   });
 }
 
+// The library sets no flags on listeners, and at the end takes back what it set and no more.
+TEST_F(Adoption, TheEndTakesBackWhatWasSetAndNoMore) {
+  inside([&] {
+    const lab::Flags flags;
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      const std::uint32_t wanted = mode == Mode::kPolling ? lab::kStateFlag | lab::kRttFlag : lab::kStateFlag;
+      const auto listener = lab::listen(Ip::kV4);
+      std::optional<lab::Pair> theirs;  // another program set flags here, and has gone
+      {
+        const lab::Neighbour other({.cgroup = cgroup.path(), .flags = lab::kRtoFlag | lab::kStateFlag});
+        theirs = lab::connected(listener, Ip::kV4);
+      }
+      const auto older = lab::connected(listener, Ip::kV4);
+      ASSERT_EQ(flags.of(older.client.cookie()), 0u);
+      const auto before = flags.of(theirs->client.cookie());
+      ASSERT_EQ(before, lab::kRtoFlag | lab::kStateFlag);
+
+      Watch watch(options(mode));
+      ASSERT_TRUE(watch.until([&] { return watch.has(older.server.cookie(), Event::kAdopted); }));
+      const auto later = lab::connected(listener, Ip::kV4);
+      // One that was connected, and then listens.
+      lab::Socket again(Ip::kV4);
+      lab::connect(again, Ip::kV4, listener.local_port());
+      const auto unwanted = lab::accept(listener);
+      sockaddr unspecified{};
+      unspecified.sa_family = AF_UNSPEC;
+      ASSERT_EQ(::connect(again.fd(), &unspecified, sizeof(unspecified)), 0);
+      const auto endpoint = lab::loopback(Ip::kV4, 0);
+      lab::check(::bind(again.fd(), endpoint.get(), endpoint.length), "bind");
+      lab::check(::listen(again.fd(), 16), "listen");
+      watch.during(50ms);
+      for (const auto* pair : {&older, &later}) {
+        EXPECT_EQ(flags.of(pair->client.cookie()), kernel_sets_flags() || pair == &later ? wanted : 0u);
+        EXPECT_EQ(flags.of(pair->server.cookie()), kernel_sets_flags() || pair == &later ? wanted : 0u);
+      }
+      EXPECT_EQ(flags.of(theirs->client.cookie()), kernel_sets_flags() ? before | wanted : before);
+      EXPECT_EQ(flags.of(listener.cookie()), 0u);
+      if (mode != Mode::kClose) EXPECT_EQ(flags.of(again.cookie()), 0u) << "its children would inherit them";
+
+      watch.source().stop();
+      if (!kernel_sets_flags()) continue;
+      for (const auto* pair : {&older, &later}) {
+        EXPECT_EQ(flags.of(pair->client.cookie()), 0u);
+        EXPECT_EQ(flags.of(pair->server.cookie()), 0u);
+      }
+      EXPECT_EQ(flags.of(again.cookie()), 0u);
+      // In close mode nothing is kept of a connection, and nobody knows whose flag it was.
+      EXPECT_EQ(flags.of(theirs->client.cookie()), mode == Mode::kClose ? before & ~wanted : before);
+    }
+  });
+}
+
+TEST_F(Adoption, FlagsThatStayAfterSigkillDoNoHarmAndAreAdoptedAgain) {
+  inside([&] {
+    const lab::Flags flags;
+    const auto listener = lab::listen(Ip::kV4);
+    auto pair = lab::connected(listener, Ip::kV4);
+    int ready[2];
+    ASSERT_EQ(pipe(ready), 0);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      try {
+        Watch watch(options());
+        watch.during(100ms);
+        [[maybe_unused]] auto written = write(ready[1], "x", 1);
+        pause();
+      } catch (...) {
+      }
+      _exit(1);
+    }
+    close(ready[1]);
+    char byte = 0;
+    ASSERT_EQ(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    kill(child, SIGKILL);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    const std::uint32_t left = kernel_sets_flags() ? lab::kStateFlag | lab::kRttFlag : 0;
+    EXPECT_EQ(flags.of(pair.client.cookie()), left);
+    lab::exchange(pair);
+    for (int i = 0; i < 2000 && !tcpinfo::sock_ops_programs(cgroup.path()).empty(); ++i) std::this_thread::sleep_for(1ms);
+
+    Watch watch(options());
+    ASSERT_TRUE(watch.until([&] { return watch.has(pair.client.cookie(), Event::kAdopted); }));
+    EXPECT_EQ(watch.of(pair.client.cookie()).front().adopted(), expected_mark());
+    EXPECT_EQ(watch.of(pair.client.cookie()).front().bytes_sent(), 100'000u);
+    watch.source().stop();
+    EXPECT_EQ(flags.of(pair.client.cookie()), left) << "this one did not set them";
+  });
+}
+
+struct Place {
+  const char* name;
+  bool before;  // attached before the library's
+  enum { kSame, kParent, kChild } where;
+};
+
+class Neighbours : public Adoption, public testing::WithParamInterface<Place> {
+ protected:
+  /// The library in the middle of three cgroups, the connections in the lowest: all programs run for them.
+  lab::Cgroup middle{"middle", cgroup.path()}, low{"low", middle.path()};
+  const lab::Cgroup& where() const {
+    return GetParam().where == Place::kSame ? middle : GetParam().where == Place::kParent ? cgroup : low;
+  }
+  tcpinfo::SockopsOptions chosen(Mode mode) const {
+    auto options = this->options(mode);
+    options.cgroup = middle.path();
+    return options;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Each, Neighbours,
+                         testing::Values(Place{"before", true, Place::kSame}, Place{"after", false, Place::kSame},
+                                         Place{"parent_before", true, Place::kParent},
+                                         Place{"parent_after", false, Place::kParent},
+                                         Place{"child_before", true, Place::kChild},
+                                         Place{"child_after", false, Place::kChild}),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+// It adds its flags to ours: both have their callbacks, and when we leave it still has its own.
+TEST_P(Neighbours, APoliteOneHasItsCallbacksAndWeHaveOurs) {
+  netns.run([&] {
+    const lab::InCgroup in(low);
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      const auto listener = lab::listen(Ip::kV4);
+      std::optional<lab::Neighbour> other;
+      const auto attach_other = [&] {
+        other.emplace(lab::NeighbourOptions{.cgroup = where().path(), .flags = lab::kStateFlag | lab::kRttFlag});
+      };
+      if (GetParam().before) attach_other();
+      Watch watch(chosen(mode));
+      watch.during(20ms);
+      if (!GetParam().before) attach_other();
+
+      const auto programs = tcpinfo::sock_ops_programs(middle.path());
+      ASSERT_EQ(programs.size(), 2u);
+      const auto seen = std::ranges::find(programs, other->id(), &tcpinfo::AttachedProgram::id);
+      ASSERT_NE(seen, programs.end());
+      EXPECT_EQ(seen->name, "neighbour");
+      EXPECT_EQ(seen->cgroup, where().path());
+
+      auto pair = lab::connected(listener, Ip::kV4), kept = lab::connected(listener, Ip::kV4);
+      const auto client = pair.client.cookie(), server = pair.server.cookie();
+      const auto states = other->callbacks(lab::kStateOp);
+      pair.client.abort();
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kClose) && watch.has(server, Event::kClose); }));
+      EXPECT_EQ(other->callbacks(lab::kStateOp), states + 2);
+      EXPECT_EQ(watch.source().statistics().rearmed, 0u);
+
+      // Orderly, and it goes on.
+      watch.source().stop();
+      const auto round_trips = other->callbacks(lab::kRttOp);
+      for (int i = 0; i < 10; ++i) {
+        kept.client.send(1);
+        kept.server.receive(1);
+        kept.server.send(1);
+        kept.client.receive(1);
+      }
+      EXPECT_GE(other->callbacks(lab::kRttOp), round_trips + 10);
+      const auto later = other->callbacks(lab::kStateOp);
+      kept.client.abort();
+      EXPECT_EQ(other->callbacks(lab::kStateOp), later + 2);
+    }
+  });
+}
+
+// It sets its own flags alone, when a connection begins or at every callback: ours come back, and its callbacks go on.
+TEST_P(Neighbours, OfOneThatOverwritesFlagsNothingIsMissed) {
+  netns.run([&] {
+    const lab::InCgroup in(low);
+    for (const bool insists : {false, true})
+      for (const auto mode : {Mode::kPolling, Mode::kState}) {
+        SCOPED_TRACE(std::string(name(mode)) + (insists ? ", at every callback" : ""));
+        const auto listener = lab::listen(Ip::kV4);
+        std::optional<lab::Neighbour> other;
+        const auto attach_other = [&] {
+          other.emplace(lab::NeighbourOptions{
+              .cgroup = where().path(), .flags = lab::kRttFlag, .is_polite = false, .insists = insists});
+        };
+        if (GetParam().before) attach_other();
+        Watch watch(chosen(mode));
+        watch.during(20ms);
+        if (!GetParam().before) attach_other();
+        auto pair = lab::connected(listener, Ip::kV4);
+        const auto client = pair.client.cookie(), server = pair.server.cookie();
+        lab::exchange(pair);
+        const lab::Flags flags;
+        const auto have_flags = [&] {
+          return (flags.of(client) & lab::kStateFlag) && (flags.of(server) & lab::kStateFlag);
+        };
+        const auto round_trip = [&] {
+          pair.client.send(1);
+          pair.server.receive(1);
+          pair.server.send(1);
+          pair.client.receive(1);
+        };
+        // Noticed within a second, and some time for a busy machine.
+        if (insists) {
+          EXPECT_TRUE(watch.until(
+              [&] {
+                round_trip();
+                return capabilities(watch.source()).at("transitions").detail.find("every change") != std::string::npos;
+              },
+              5s));
+        } else if (kernel_sets_flags()) {
+          EXPECT_TRUE(watch.until(have_flags, 5s));
+        } else if (!have_flags()) {
+          EXPECT_TRUE(watch.until([&] { return watch.source().statistics().silenced > 0; }, 5s));
+        }
+        const auto round_trips = other->callbacks(lab::kRttOp);
+        for (int i = 0; i < 10; ++i) round_trip();
+        EXPECT_GE(other->callbacks(lab::kRttOp), round_trips + 10) << "its own callbacks go on unharmed";
+        pair.client.abort();
+        EXPECT_TRUE(watch.until([&] { return watch.has(client, Event::kClose) && watch.has(server, Event::kClose); }));
+        for (const auto cookie : {client, server}) {
+          EXPECT_TRUE(watch.has(cookie, Event::kOpen));
+          EXPECT_EQ(watch.of(cookie, Event::kClose).size(), 1u);
+          expect_sequence(watch.of(cookie));
+        }
+      }
+  });
+}
+
 }  // namespace
