@@ -4,6 +4,7 @@
 #define TCPINFO_EMIT_BPF_H
 
 #include "fill.bpf.h"
+#include "trigger.bpf.h"
 
 const volatile struct tcpinfo_settings settings;
 
@@ -178,13 +179,14 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 	struct tcpinfo_counters *count = get_counters();
 	struct tcpinfo_record *r;
 	__u64 event = moment->event, emitted;
+	_Bool is_selected = settings.trigger.clauses && event == TCPINFO_EVENT_SAMPLE;
+	struct draft *draft = NULL;
 	void *ring;
 
 	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
 	if (!count || event >= TCPINFO_EVENTS)
 		return;
 	if (connection) {
-		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
 		moment->generation = connection->generation;
 		moment->netns_cookie = connection->netns_cookie;
 		moment->cgroup_id = connection->cgroup_id;
@@ -193,16 +195,37 @@ static __always_inline void emit(const struct tcp_sock *tp, struct connection *c
 		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
 		moment->cgroup_id = cgroup_id_of(tp);
 	}
+	if (is_selected) {
+		draft = take_draft();
+		if (draft) {
+			tcpinfo_fill(&draft->record, tp, moment);
+			if (!is_wanted(&settings.trigger, tp, &draft->record)) {
+				COUNT(count, untriggered);
+				release_draft(draft);
+				return;
+			}
+		}
+	}
+	if (connection)
+		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
 	emitted = COUNT(count, emitted[event]);
-	ring = ring_of(event);
+	ring = is_selected && !draft ? NULL : ring_of(event); /* no telling whether it is wanted: lost */
 	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
 	if (!r) {
+		release_draft(draft);
 		lose(count, connection, event);
 		return;
 	}
 	if (connection && *(volatile __u32 *)&connection->lost)
 		moment->lost_records = __sync_lock_test_and_set(&connection->lost, 0);
-	tcpinfo_fill(r, tp, moment);
+	if (draft) {
+		copy_draft(r, draft, moment);
+		release_draft(draft);
+	} else {
+		tcpinfo_fill(r, tp, moment);
+		if (settings.trigger.grows && event != TCPINFO_EVENT_CLOSE)
+			look_at(&settings.trigger, tp, r);
+	}
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	wake_consumer(count, ring, event, emitted);
 }

@@ -225,10 +225,11 @@ TCPINFO_INLINE __u64 tcpinfo_operand_present(const struct tcpinfo_operand *o, co
 
 /*
  * 1 if a < b: the borrow of a - b. BPF compares by jumps only, and a verifier that follows both ways of each condition
- * would have 2^64 to follow.
+ * would have 2^64 to follow. Where the compiler knows something of `a` it makes a comparison of this again.
  */
 TCPINFO_INLINE __u64 tcpinfo_less(__u64 a, __u64 b)
 {
+	__asm__("" : "+r"(a));
 	return ((~a & b) | ((~a | b) & (a - b))) >> 63;
 }
 

@@ -30,6 +30,7 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "examiner.hpp"
 #include "inet_diag_bytecode.hpp"
 #include "inet_diag_parser.hpp"
 #include "netns.hpp"
@@ -259,6 +260,7 @@ struct InetDiagSource::Impl {
   std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
   tcpinfo_record record{};
   Statistics totals;
+  Examiner examiner;
 
   std::vector<std::uint64_t> cgroups;  // sorted
   std::vector<std::uint64_t> cgroups_now;
@@ -308,7 +310,7 @@ struct InetDiagSource::Impl {
                 DrainResult& result) noexcept;
 };
 
-InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen) {
+InetDiagSource::Impl::Impl(const InetDiagOptions& chosen) : options(chosen), examiner(chosen.trigger) {
   if (options.interval <= std::chrono::nanoseconds::zero())
     throw Error(make_error_code(Errc::kInvalidOption), "set the interval of the dumps", "it is more than 0");
   if (!options.cgroup.empty()) cgroup_id(options.cgroup);
@@ -477,6 +479,7 @@ std::error_code InetDiagSource::Impl::start() {
 
 void InetDiagSource::Impl::finish() noexcept {
   running = false;
+  examiner.end_pass();
   ++dump;
   ++totals.dumps;
   if (interrupted) ++totals.dumps_interrupted;
@@ -522,6 +525,10 @@ bool InetDiagSource::Impl::wanted() const noexcept {
 
 void InetDiagSource::Impl::deliver(const RecordSink& sink, DrainResult& result) noexcept {
   if (!socket || !wanted()) return;  // the sink may close the source
+  if (!examiner.wants(record)) {
+    ++totals.untriggered;
+    return;
+  }
   ++totals.emitted[TCPINFO_EVENT_SAMPLE];
   ++result.records;
   try {

@@ -14,6 +14,7 @@
 #include <tcpinfo/error.hpp>
 
 #include "bpf.hpp"
+#include "examiner.hpp"
 #include "iter.skel.h"
 #include "libbpf_log.hpp"
 #include "netns.hpp"
@@ -45,6 +46,7 @@ struct IterSource::Impl {
   sys::Fd iterator;  // of the pass under way
   std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
   Statistics totals;
+  Examiner examiner;
 
   Clock::time_point next_pass{};  // in the past: the first one is due at once
   std::uint32_t pass = 0;         // number of the next pass, or of the one under way
@@ -53,10 +55,10 @@ struct IterSource::Impl {
   void load();
   sys::Fd open_iterator() const;
   void finish(bool whole) noexcept;
-  void deliver(const RecordSink& sink, std::span<const std::byte> bytes, DrainResult& result) noexcept;
+  void deliver(const RecordSink& sink, std::span<std::byte> bytes, DrainResult& result) noexcept;
 };
 
-IterSource::Impl::Impl(const IterOptions& chosen) : options(chosen), netns(chosen.netns.string()) {
+IterSource::Impl::Impl(const IterOptions& chosen) : options(chosen), netns(chosen.netns.string()), examiner(chosen.trigger) {
   if (options.interval <= std::chrono::nanoseconds::zero())
     throw Error(make_error_code(Errc::kInvalidOption), "set the interval of the passes", "it is more than 0");
   const LibbpfLog log;
@@ -112,16 +114,21 @@ sys::Fd IterSource::Impl::open_iterator() const {
 
 void IterSource::Impl::finish(bool whole) noexcept {
   iterator.reset();
+  examiner.end_pass();
   ++pass;
   ++totals.dumps;
   if (!whole) ++totals.dumps_interrupted;
 }
 
-void IterSource::Impl::deliver(const RecordSink& sink, std::span<const std::byte> bytes, DrainResult& result) noexcept {
+void IterSource::Impl::deliver(const RecordSink& sink, std::span<std::byte> bytes, DrainResult& result) noexcept {
   for (; bytes.size() >= sizeof(tcpinfo_record) && skeleton; bytes = bytes.subspan(sizeof(tcpinfo_record))) {
     const auto record = Record::view(bytes.first(sizeof(tcpinfo_record)));
     if (!record) {
       ++totals.malformed;
+      continue;
+    }
+    if (!examiner.wants(*reinterpret_cast<tcpinfo_record*>(bytes.data()))) {
+      ++totals.untriggered;
       continue;
     }
     ++totals.emitted[TCPINFO_EVENT_SAMPLE];

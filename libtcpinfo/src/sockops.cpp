@@ -66,6 +66,8 @@ void check(const SockopsOptions& options) {
               "it is a power of two and a multiple of the page size, " + std::to_string(page) + ", up to 2 GiB");
   if (options.wakeup_bytes > (options.mode == Mode::kPolling ? options.ring_bytes : options.life_cycle_ring_bytes))
     invalid("set the wake-up watermark", "it is not more than the ring's size");
+  if (!options.trigger.empty() && options.mode != Mode::kPolling)
+    invalid("set a trigger", "it selects samples, which only polling takes");
 }
 
 }  // namespace
@@ -151,6 +153,7 @@ void SockopsSource::Impl::load() {
   wanted.cgroup_id = cgroup_id(options.cgroup);
   wanted.adopts = options.adopt;
   wanted.filter = options.filter.raw();
+  wanted.trigger = options.trigger.raw();
   const int cpus = libbpf_num_possible_cpus();
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
   wanted.cpus = static_cast<__u32>(cpus);
@@ -161,6 +164,9 @@ void SockopsSource::Impl::load() {
   for (const auto& [map, size] :
        {std::pair(skeleton->maps.records, 2 * wanted.cpus), std::pair(skeleton->maps.bell, page)})
     if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
+  for (const auto& [map, is_used] : {std::pair(skeleton->maps.drafts, !options.trigger.empty()),
+                                     std::pair(skeleton->maps.histories, options.trigger.asks_for_growth())})
+    if (int error = bpf_map__set_autocreate(map, is_used)) bpf::fail(-error, "leave out a map that is not used", "");
 
   skeleton->rodata->knows_creators = options.owners;
   bpf_program__set_autoload(skeleton->progs.tcpinfo_creator, options.owners);
@@ -386,7 +392,7 @@ bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
   if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.counters), &zero, counters.data()) != 0) return false;
   into.emitted = {};
   into.lost_ring = {};
-  into.connections = into.filtered = into.untracked = into.wakeups = into.rearmed = 0;
+  into.connections = into.filtered = into.untracked = into.wakeups = into.rearmed = into.untriggered = 0;
   for (const auto& cpu : counters) {
     for (std::size_t event = 0; event < kEventCount; ++event) {
       into.emitted[event] += cpu.emitted[event];
@@ -397,6 +403,7 @@ bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
     into.untracked += cpu.untracked;
     into.wakeups += cpu.wakeups;
     into.rearmed += cpu.rearmed;
+    into.untriggered += cpu.untriggered;
   }
   into.emitted[TCPINFO_EVENT_GAP] = into.delivered[TCPINFO_EVENT_GAP] + into.lost_sink[TCPINFO_EVENT_GAP];
   return true;

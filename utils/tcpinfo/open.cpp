@@ -18,6 +18,7 @@ std::unique_ptr<tcpinfo::Source> open_as(const SnapshotOptions& wanted) {
   Options options;
   options.interval = wanted.interval;
   options.filter = wanted.filter;
+  options.trigger = wanted.trigger;
   options.cgroup = wanted.cgroup;
   options.netns = wanted.netns;
   options.states = wanted.states;

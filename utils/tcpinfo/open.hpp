@@ -29,6 +29,7 @@ std::unique_ptr<tcpinfo::Source> open_source(const std::function<std::unique_ptr
 struct SnapshotOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   tcpinfo::Filter filter = {};
+  tcpinfo::Trigger trigger = {};
   std::string cgroup = {};
   std::string netns = {};
   std::uint32_t states = tcpinfo::kConnectionStates;

@@ -21,7 +21,7 @@ namespace {
 
 // As on the command line: what is empty was not given.
 struct Arguments {
-  std::optional<std::string> source, cgroup, filter, format, netns;
+  std::optional<std::string> source, cgroup, filter, trigger, format, netns;
   std::vector<std::string> fields, states;
   bool owner = false;
 };
@@ -47,6 +47,9 @@ Exit take_snapshot(const Arguments& given) {
   SnapshotOptions options;
   options.states = parse_states(given.states);
   if (given.filter) options.filter = tcpinfo::Filter::parse(*given.filter);
+  if (given.trigger) options.trigger = tcpinfo::Trigger::parse(*given.trigger);
+  if (options.trigger.asks_for_growth())
+    usage_error("--trigger: what grows shows in two samples, and a snapshot takes one (use tcpinfo watch)");
   if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
   options.cgroup = given.cgroup.value_or("");
   options.netns = given.netns.value_or("");
@@ -91,6 +94,7 @@ void add_snapshot(CLI::App& app, Command& chosen) {
   option("--states", given->states, "NAMES", "Only sockets in these states, as ESTABLISHED,CLOSE_WAIT [all]")
       ->delimiter(',');
   option("--filter", given->filter, "EXPR", "Only these, as 'peer_port == 443 and address in 10.0.0.0/8'");
+  option("--trigger", given->trigger, "EXPR", "Only those of which this holds, as 'rtt > 100ms or retransmits > 0'");
   option("--cgroup", given->cgroup, "PATH", "Only those of this cgroup v2 and all below it (none that have their identity only)");
   option("--netns", given->netns, "PATH", "In this network namespace, as /run/netns/NAME [this one]");
   option("--fields", given->fields, "NAMES", "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
@@ -103,6 +107,7 @@ void add_snapshot(CLI::App& app, Command& chosen) {
       "  tcpinfo snapshot --states LISTEN --fields local_address,local_port,unacked,sacked\n"
       "  tcpinfo snapshot --owner --states LISTEN\n"
       "  tcpinfo snapshot --source iter --filter 'peer_port == 443' --format csv > sockets.csv\n"
+      "  tcpinfo snapshot --trigger 'rtt > 100ms and rtt > 2 * min_rtt'   more in tcpinfo watch --help\n"
       "  tcpinfo snapshot | jq -r 'select(.total_retrans > 0) | .peer_address'\n"
       "\n"
       "TIME_WAIT, half-open (SYN_RECV) and orphaned FIN_WAIT2 sockets have their identity only: the kernel keeps nothing\n"

@@ -65,6 +65,7 @@ StreamSettings check(const StreamArguments& given) {
     settings.life_cycle_ring_bytes = parse_size("--life-cycle-ring-size", *given.life_cycle_ring_size);
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
+  if (given.trigger) settings.trigger = tcpinfo::Trigger::parse(*given.trigger);
   settings.cgroup = given.cgroup.value_or("");
   settings.netns = given.netns.value_or("");
   if (given.count) settings.count = parse_count("--count", *given.count);
@@ -80,6 +81,8 @@ StreamSettings check(const StreamArguments& given) {
     forbid(given.ring_size && settings.mode != tcpinfo::Mode::kPolling, "--ring-size",
            fmt::format("--mode {}", tcpinfo::name(settings.mode)),
            "it is for samples, which only polling takes; see --life-cycle-ring-size");
+    forbid(given.trigger && settings.mode != tcpinfo::Mode::kPolling, "--trigger",
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)), "it selects samples, which only polling takes");
   } else {
     const auto with = fmt::format("--source {}", tcpinfo::name(settings.source));
     forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
@@ -110,6 +113,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
   if (settings.source != tcpinfo::SourceId::kSockops)
     return open_snapshots(settings.source, {.interval = settings.interval,
                                             .filter = settings.filter,
+                                            .trigger = settings.trigger,
                                             .cgroup = settings.cgroup,
                                             .netns = settings.netns});
   check_named(settings.cgroup, {});
@@ -119,6 +123,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     options.mode = settings.mode;
     options.interval = settings.interval;
     options.filter = settings.filter;
+    options.trigger = settings.trigger;
     options.ring_bytes = settings.ring_bytes;
     options.life_cycle_ring_bytes = settings.life_cycle_ring_bytes;
     options.latency = settings.latency;
@@ -341,6 +346,7 @@ class Stream {
     number("written", account.written);
     number("errors", account.errors);
     number("malformed", s.malformed);
+    number("untriggered", s.untriggered);
     if (is_sockops()) {
       number("connections", s.connections);
       number("filtered", s.filtered);
@@ -380,6 +386,7 @@ class Stream {
       text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);
     else
       text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
+    if (!settings_.trigger.empty()) text += fmt::format("; {} samples not triggered", s.untriggered);
     if (s.malformed > 0) text += fmt::format("; {} malformed", s.malformed);
     fmt::print(stderr, "{}\n", text);
   }
@@ -415,6 +422,8 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
   option("--interval", given.interval, "TIME",
          "Time between samples of a connection, in ns, us, ms or s; 0: at every RTT measurement [100ms]");
   option("--filter", given.filter, "EXPR", "Only these connections, as 'peer_port == 443 and address in 10.0.0.0/8'");
+  option("--trigger", given.trigger, "EXPR",
+         "Of the samples that are due only those of which this holds, as 'rtt > 2 * min_rtt or total_retrans grows'");
   option("--duration", given.duration, "TIME", "End after this time");
   option("--count", given.count, "N", "End after this many records");
   option("--stats", given.stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");

@@ -20,7 +20,7 @@ namespace cli {
 
 /// What the subcommands that follow a source share. As on the command line: what is empty was not given.
 struct StreamArguments {
-  std::optional<std::string> cgroup, source, mode, interval, filter, duration, stats, latency, ring_size,
+  std::optional<std::string> cgroup, source, mode, interval, filter, trigger, duration, stats, latency, ring_size,
       life_cycle_ring_size, netns, count, every;
   bool cost = false;
 };
@@ -38,6 +38,7 @@ struct StreamSettings {
   std::size_t ring_bytes = tcpinfo::SockopsOptions{}.ring_bytes;
   std::size_t life_cycle_ring_bytes = tcpinfo::SockopsOptions{}.life_cycle_ring_bytes;
   tcpinfo::Filter filter;
+  tcpinfo::Trigger trigger;
   std::optional<std::chrono::nanoseconds> duration;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
   std::optional<std::string> stats;

@@ -343,6 +343,22 @@ TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
   EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
 }
 
+TEST_F(Watch, TriggerKeepsOtherSamplesOut) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--trigger", "rtt > 1000s", "--stats", files / "stats",
+                                 "--fields", "event"}));
+  watch.until_attached();
+  have_connection(cgroup);
+  watch.signal(SIGINT);
+  const auto outcome = watch.outcome();
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("open"), HasSubstr("close"), Not(HasSubstr("sample"))));
+  EXPECT_THAT(outcome.err, HasSubstr("samples not triggered"));
+  const auto stats = parse(read(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_GT(stats["untriggered"].GetUint64(), 0u);
+}
+
 // The first record finds it asleep and wakes it; those behind it, which never reach the watermark, wait.
 TEST_F(Watch, LatencyBoundsHowLongARecordWaits) {
   for (const auto& [latency, comes] : {std::pair("10ms", true), std::pair("1000s", false)}) {
@@ -559,6 +575,11 @@ TEST_P(Snapshot, TakesWhatWasAskedFor) {
   const auto filtered = take({"--filter", "peer_port == " + std::to_string(listener.local_port()), "--states",
                               "ESTABLISHED,CLOSE_WAIT", "--format", "csv", "--fields", "cookie"});
   EXPECT_THAT(lines(filtered.out), testing::ElementsAre("cookie", std::to_string(pair.client.cookie())));
+  const auto triggered =
+      take({"--trigger", "state == ESTABLISHED and peer_port == " + std::to_string(listener.local_port()), "--format",
+            "csv", "--fields", "cookie,triggered"});
+  EXPECT_THAT(lines(triggered.out),
+              testing::ElementsAre("cookie,triggered", std::to_string(pair.client.cookie()) + ",1"));
   const auto json = lines(take({}).out);
   ASSERT_THAT(json, SizeIs(5));
   EXPECT_STREQ(parse(json[0])["schema"].GetString(), "tcpinfo");
@@ -704,6 +725,12 @@ INSTANTIATE_TEST_SUITE_P(
             "NetnsMissing", {"watch", "--source", "inet_diag", "--netns", "/run/netns/none"}, 1, "/run/netns/none"},
         BadInput{"UnknownField", {"watch", "--fields", "event,snd_cnwd"}, 2, "did you mean snd_cwnd?"},
         BadInput{"BadFilter", {"watch", "--filter", "peer_port = 443"}, 2, "filter"},
+        BadInput{"TriggerWithoutUnit", {"watch", "--trigger", "rtt > 5"}, 2, "column 7: 5 has no unit, rtt is a time"},
+        BadInput{"TriggerOfUnits", {"watch", "--trigger", "rtt > 3 * snd_cwnd"}, 2, "column 7: snd_cwnd is a number of"},
+        BadInput{"TriggerOfNoField", {"watch", "--trigger", "rtt > 5ms or rrt > 1s"}, 2, "column 14: unknown field rrt"},
+        BadInput{"ValueInAFilter", {"watch", "--filter", "rtt > 5ms"}, 2, "make it a trigger"},
+        BadInput{"TriggerWithoutSamples", {"watch", "--mode", "close", "--trigger", "rtt > 5ms"}, 2, "only polling takes"},
+        BadInput{"GrowthInASnapshot", {"snapshot", "--trigger", "total_retrans grows"}, 2, "use tcpinfo watch"},
         BadInput{"UnknownMode", {"watch", "--mode", "pol"}, 2, "it is one of polling, state, close"},
         BadInput{"UnknownSource", {"watch", "--source", "netlink"}, 2, "sockops, inet_diag, iter"},
         BadInput{"UnknownState", {"snapshot", "--states", "ESTAB"}, 2, "did you mean ESTABLISHED?"},

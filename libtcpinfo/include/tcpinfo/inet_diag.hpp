@@ -9,6 +9,7 @@
 
 #include <tcpinfo/filter.hpp>
 #include <tcpinfo/source.hpp>
+#include <tcpinfo/trigger.hpp>
 
 namespace tcpinfo {
 
@@ -35,6 +36,9 @@ struct InetDiagOptions {
   /// connection by both full addresses and both ports, these are looked up; only if one of them is not found does the
   /// kernel walk over its sockets, since one that is bound to an interface is not found without its index.
   Filter filter;
+  /// Of the sockets that pass, those of which it holds are delivered; the others count as untriggered. Decided in user
+  /// space; growth is from one dump to the next.
+  Trigger trigger = {};
   /// Only these, any number: each dump looks every one up, at some microseconds, and one that is not found is left out. Of two sockets that differ in their interface alone the one that is named is found. Filter, cgroup and
   /// states select among them. Empty: all.
   std::vector<Connection> connections = {};

@@ -8,6 +8,7 @@
 
 #include <tcpinfo/filter.hpp>
 #include <tcpinfo/source.hpp>
+#include <tcpinfo/trigger.hpp>
 
 namespace tcpinfo {
 
@@ -16,6 +17,9 @@ struct IterOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, before a socket is read.
   Filter filter;
+  /// Of the sockets that pass, those of which it holds are delivered; the others count as untriggered. Decided in user
+  /// space; growth is from one pass to the next.
+  Trigger trigger;
   /// Sockets of this cgroup v2 and all below it, up to 64 levels below, only; empty: all. The kernel keeps no cgroup of a
   /// socket in TIME_WAIT, of a half-open one and of an orphan in FIN_WAIT2: these are left out.
   std::filesystem::path cgroup;

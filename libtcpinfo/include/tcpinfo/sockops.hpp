@@ -8,6 +8,7 @@
 
 #include <tcpinfo/filter.hpp>
 #include <tcpinfo/source.hpp>
+#include <tcpinfo/trigger.hpp>
 
 namespace tcpinfo {
 
@@ -21,6 +22,10 @@ struct SockopsOptions {
   std::chrono::nanoseconds interval = std::chrono::milliseconds(100);
   /// Decided in the kernel, once a connection, when it begins.
   Filter filter;
+  /// Polling: of the samples that are due only those of which it holds are emitted; the others count as untriggered. Open
+  /// and close records always come. Decided in the kernel, which keeps some 100 bytes more of a connection if the trigger
+  /// asks for growth. In the other modes there are no samples to select: it has to be empty.
+  Trigger trigger;
   /// Follow connections that are older than the attach, too. Each begins with an adopted record instead of an open one,
   /// with the totals that it has by then; all its records say so (`adopted`). The first tick() and drain() begin with it:
   /// 100,000 sockets take less than a second. Those are found that are in the network namespace of the caller or of a

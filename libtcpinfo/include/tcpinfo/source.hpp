@@ -62,6 +62,7 @@ struct Statistics {
   std::uint64_t connections = 0;  ///< sockops: connections that passed the filter
   std::uint64_t filtered = 0;     ///< sockops: connections that did not
   std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
+  std::uint64_t untriggered = 0;  ///< samples that were due and not wanted by the trigger; not among the emitted
   std::uint64_t wakeups = 0;      ///< sockops: times that the kernel woke the consumer
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
   std::uint64_t rearmed = 0;      ///< sockops: times that callback flags came back which another program had overwritten
