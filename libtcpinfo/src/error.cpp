@@ -22,6 +22,10 @@ class Category final : public std::error_category {
     }
     return "unknown error";
   }
+  std::error_condition default_error_condition(int value) const noexcept override {
+    if (static_cast<Errc>(value) == Errc::kCgroupGone) return std::errc::no_such_file_or_directory;
+    return {value, *this};
+  }
 };
 
 }  // namespace

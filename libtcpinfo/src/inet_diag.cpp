@@ -460,7 +460,8 @@ int InetDiagSource::Impl::probe_lookup() {
 
 std::error_code InetDiagSource::Impl::start() {
   if (!options.cgroup.empty()) {
-    if (const auto error = collect_cgroups(options.cgroup, cgroups_now)) return error;
+    if (const auto error = collect_cgroups(options.cgroup, cgroups_now))
+      return error.value() == ENOENT ? make_error_code(Errc::kCgroupGone) : error;
     if (cgroups_now != cgroups) {
       const std::span<const std::uint64_t> ids = cgroups_now;
       compile(selects_cgroups ? ids : ids.first(0));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <tcpinfo/iter.hpp>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -167,6 +168,10 @@ std::error_code IterSource::tick(Clock::time_point now) noexcept {
     self.next_pass = now + std::chrono::duration_cast<Clock::duration>(self.options.interval);
 
   if (self.iterator) return {};
+  struct stat status {};
+  if (!self.options.cgroup.empty() && (stat(self.options.cgroup.c_str(), &status) != 0 ||
+                                       status.st_ino != self.skeleton->rodata->settings.cgroup_id))
+    return make_error_code(Errc::kCgroupGone);
   try {
     self.skeleton->bss->pass = self.pass;
     self.iterator = self.open_iterator();

@@ -2,6 +2,7 @@
 #include <tcpinfo/sockops.hpp>
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -25,6 +26,7 @@
 #include "adoption.hpp"
 #include "attached.hpp"
 #include "bpf.hpp"
+#include "cgroup_watch.hpp"
 #include "fork_guard.hpp"
 #include "libbpf_log.hpp"
 #include "ring.hpp"
@@ -37,6 +39,8 @@ namespace {
 using std::chrono::nanoseconds;
 
 constexpr const char* kCapabilities = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+// While sockets of a removed cgroup live: between two looks whether the kernel has detached.
+constexpr std::chrono::milliseconds kFirstLook{10}, kLongestPause{500};
 constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
 constexpr nanoseconds kCheckInterval = std::chrono::seconds(1);  // whether others overwrote our callback flags
 
@@ -91,14 +95,19 @@ struct SockopsSource::Impl {
   bpf::Link creator_link;
   bpf::Link attach_link;
   std::optional<ForkGuard> fork_guard;  // goes before the links that it guards
+  CgroupWatch cgroup_watch;
+  sys::Fd ready;  // the bell's descriptor and the watch's in one, where there is a watch
 
   // Nothing where there is nothing to do: nothing is tagged, or the rings are empty and the kernel wakes us.
   std::optional<Clock::time_point> next_sweep;
   std::optional<Clock::time_point> next_drain;
   Clock::time_point next_samples{};  // the sweeps before it take none
   Clock::time_point next_check{};    // of callback flags
-  Clock::time_point next_look{};     // for other programs
+  Clock::time_point next_census{};   // of other programs
   __u32 program_id = 0;
+  std::optional<Clock::time_point> next_look;  // at the cgroup that was removed
+  std::chrono::milliseconds look_pause = kFirstLook;
+  bool is_cgroup_gone = false;
   Clock::time_point ticked{};  // the owner's time may be ahead of ours
   bool last_look = false;      // the rings were watched for long enough: if they are empty, sleep
   bool swept = false;
@@ -129,6 +138,8 @@ struct SockopsSource::Impl {
   std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
   std::error_code sweep() noexcept;
   void look_for_others() noexcept;
+  void watch_cgroup() noexcept;
+  std::error_code look_at_cgroup(Clock::time_point now) noexcept;
 };
 
 void SockopsSource::Impl::load() {
@@ -286,10 +297,41 @@ void SockopsSource::Impl::attach() {
   if (bpf_obj_get_info_by_fd(bpf_program__fd(skeleton->progs.tcpinfo_sockops), &info, &size) == 0) program_id = info.id;
   const auto now = Clock::now();
   next_samples = now + interval;
-  next_check = next_look = now + kCheckInterval;
+  next_check = next_census = now + kCheckInterval;
   has_others = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
   if (has_others) adoption.watch_transitions();
   if (sweep_link) next_sweep = now + visit_interval;
+  watch_cgroup();
+}
+
+// Without inotify, or a descriptor for it, nobody is told that the cgroup is gone.
+void SockopsSource::Impl::watch_cgroup() noexcept {
+  cgroup_watch = CgroupWatch(options.cgroup);
+  if (cgroup_watch.descriptor() < 0) return;
+  ready.reset(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event readable{};
+  readable.events = EPOLLIN;
+  if (ready)
+    for (const int descriptor : {bpf_map__fd(skeleton->maps.bell), cgroup_watch.descriptor()})
+      if (epoll_ctl(ready.get(), EPOLL_CTL_ADD, descriptor, &readable) != 0) return ready.reset();
+}
+
+// A removed cgroup goes on as long as sockets of it live; after the last of them the kernel detaches (kernel v6.18
+// kernel/bpf/cgroup.c bpf_cgroup_link_auto_detach()).
+std::error_code SockopsSource::Impl::look_at_cgroup(Clock::time_point now) noexcept {
+  if (!attach_link || is_cgroup_gone) return {};
+  if (!next_look && cgroup_watch.removed()) next_look = now;
+  if (!next_look || now < *next_look) return {};
+  bpf_link_info info{};
+  __u32 length = sizeof(info);
+  if (bpf_obj_get_info_by_fd(bpf_link__fd(attach_link.get()), &info, &length) != 0 || info.cgroup.cgroup_id != 0) {
+    next_look = now + look_pause;
+    look_pause = std::min(2 * look_pause, kLongestPause);
+    return {};
+  }
+  is_cgroup_gone = true;
+  next_look.reset();
+  return make_error_code(Errc::kCgroupGone);
 }
 
 std::uint64_t SockopsSource::Impl::watermark() const noexcept {
@@ -378,8 +420,8 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
 
 // Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint sees.
 void SockopsSource::Impl::look_for_others() noexcept {
-  if (!attach_link || ticked < next_look) return;
-  advance(next_look, ticked, kCheckInterval);
+  if (!attach_link || ticked < next_census) return;
+  advance(next_census, ticked, kCheckInterval);
   has_others = has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
   if (!has_others) return;
   adoption.watch_transitions();
@@ -460,7 +502,8 @@ SockopsSource::~SockopsSource() { close(); }
 SourceId SockopsSource::id() const noexcept { return SourceId::kSockops; }
 
 int SockopsSource::descriptor() const noexcept {
-  return impl_->skeleton && !impl_->closing ? bpf_map__fd(impl_->skeleton->maps.bell) : -1;
+  if (!impl_->skeleton || impl_->closing) return -1;
+  return impl_->ready ? impl_->ready.get() : bpf_map__fd(impl_->skeleton->maps.bell);
 }
 
 std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const noexcept {
@@ -468,8 +511,11 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
   auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
-  if (impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_look;
-  return sweep && impl_->next_drain ? std::min(sweep, impl_->next_drain) : sweep ? sweep : impl_->next_drain;
+  if (impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_census;
+  std::optional<Clock::time_point> first;
+  for (const auto& due : {sweep, impl_->next_drain, impl_->next_look})
+    if (due && (!first || *due < *first)) first = due;
+  return first;
 }
 
 std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
@@ -482,6 +528,7 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
     advance(*impl_->next_drain, now, impl_->options.latency);
     impl_->last_look = true;
   }
+  if (const auto gone = impl_->look_at_cgroup(now)) return gone;
   if (!impl_->sweep_link || impl_->iterator || !is_due(impl_->next_sweep)) return {};
   advance(*impl_->next_sweep, now, impl_->visit_interval);
   // What the sweep makes need not wake us: the owner drains after it.
@@ -564,6 +611,8 @@ void SockopsSource::stop() noexcept {
       !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true).value_or(impl_->has_others))
     impl_->adoption.clear();
   impl_->adoption.detach();
+  impl_->cgroup_watch = {};
+  impl_->next_look.reset();
 }
 
 void SockopsSource::close() noexcept {
@@ -574,6 +623,7 @@ void SockopsSource::close() noexcept {
   impl_->read_counters(impl_->statistics);
   impl_->rings = {};
   impl_->bell.reset();
+  impl_->ready.reset();
   impl_->skeleton.reset();
 }
 

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -13,11 +14,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <fstream>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include <tcpinfo/tcpinfo.hpp>
 
@@ -303,6 +306,113 @@ TEST(TransientCgroup, RemoveStaleLeavesWhatIsOwnedOrInUse) {
   process.signal(SIGKILL);
   ASSERT_TRUE(process.wait(10s));
   EXPECT_EQ(TransientCgroup::remove_stale("tcpinfo", parent.path()), 1u);
+}
+
+// What a source says while it is driven until `done`, and its records.
+struct Driven {
+  std::vector<std::error_code> errors;
+  std::vector<tcpinfo_record> records;
+
+  std::size_t count(tcpinfo::Event event) const {
+    return static_cast<std::size_t>(std::ranges::count_if(records, [event](const tcpinfo_record& record) {
+      return tcpinfo::Record(record).event() == static_cast<std::uint8_t>(event);
+    }));
+  }
+};
+
+bool drive(tcpinfo::Source& source, Driven& driven, std::chrono::milliseconds time, const std::function<bool()>& done) {
+  using Clock = tcpinfo::Source::Clock;
+  for (const auto end = Clock::now() + time; !done();) {
+    if (Clock::now() >= end) return false;
+    const auto due = std::min(end, source.next_deadline().value_or(end));
+    pollfd readable{source.descriptor(), POLLIN, 0};
+    poll(&readable, 1,
+         static_cast<int>(
+             std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(due - Clock::now()).count(), 0)));
+    if (const auto error = source.tick(Clock::now())) driven.errors.push_back(error);
+    source.drain([&](const tcpinfo::Record& record) { driven.records.push_back(record.raw()); });
+  }
+  return true;
+}
+
+class CgroupSources : public testing::Test {
+ protected:
+  void SetUp() override { TCPINFO_NEEDS_BPF(); }
+
+  tcpinfo::SockopsOptions options(const fs::path& cgroup) const {
+    tcpinfo::SockopsOptions options;
+    options.cgroup = cgroup;
+    options.mode = tcpinfo::Mode::kClose;
+    options.latency = 5ms;
+    return options;
+  }
+};
+
+TEST_F(CgroupSources, CgroupsMadeBelowWhileAttachedAreFollowed) {
+  const lab::Cgroup cgroup("attached");
+  tcpinfo::SockopsSource source(options(cgroup.path()));
+  Driven driven;
+  std::vector<std::uint64_t> made;
+  for (int i = 0; i < 3; ++i) {
+    const lab::Cgroup child("child", cgroup.path()), grandchild("grandchild", child.path());
+    made.push_back(tcpinfo::cgroup_id(grandchild.path()));
+    const lab::InCgroup inside(grandchild);
+    const auto listener = lab::listen(lab::Ip::kV4);
+    lab::connected(listener, lab::Ip::kV4);
+  }
+  ASSERT_TRUE(drive(source, driven, 10s, [&] { return driven.records.size() >= 6; }));
+  EXPECT_THAT(driven.errors, IsEmpty());
+  std::vector<std::uint64_t> seen;
+  for (const auto& record : driven.records) seen.push_back(record.cgroup_id);
+  for (const auto id : made) EXPECT_EQ(std::ranges::count(seen, id), 2) << id;
+}
+
+TEST_F(CgroupSources, TheAttachedOneRemovedIsSaidOnce) {
+  const lab::Cgroup parent("parent");
+  const auto path = parent.path() / "leaf";
+  fs::create_directory(path);
+  tcpinfo::SockopsSource source(options(path));
+  Driven driven;
+  ASSERT_FALSE(drive(source, driven, 100ms, [&] { return !driven.errors.empty(); }));
+  EXPECT_FALSE(source.next_deadline()) << "nothing is due: only the descriptor tells";
+  // A neighbour's end is none of it.
+  fs::create_directory(parent.path() / "other");
+  fs::remove(parent.path() / "other");
+  ASSERT_FALSE(drive(source, driven, 100ms, [&] { return !driven.errors.empty(); }));
+  fs::remove(path);
+  fs::create_directory(path);  // the same name is not the same cgroup
+  ASSERT_TRUE(drive(source, driven, 10s, [&] { return !driven.errors.empty(); }));
+  EXPECT_EQ(driven.errors[0], tcpinfo::Errc::kCgroupGone);
+  ASSERT_FALSE(drive(source, driven, 100ms, [&] { return driven.errors.size() > 1; }));
+  EXPECT_FALSE(source.next_deadline());
+}
+
+TEST_F(CgroupSources, SocketsOfARemovedOneAreFollowedToTheirEnd) {
+  const lab::Cgroup parent("parent");
+  const auto path = parent.path() / "leaf";
+  fs::create_directory(path);
+  tcpinfo::SockopsSource source(options(path));
+  const auto listener = lab::listen(lab::Ip::kV4);
+  lab::Socket client;
+  {
+    std::ofstream(path / "cgroup.procs") << "0" << std::flush;
+    client = lab::Socket(lab::Ip::kV4);
+    std::ofstream(parent.path() / "cgroup.procs") << "0" << std::flush;
+  }
+  lab::connect(client, lab::Ip::kV4, listener.local_port());
+  auto server = lab::accept(listener);
+  std::ofstream(tcpinfo::cgroup2_mount() / "cgroup.procs") << "0" << std::flush;
+  fs::remove(path);
+  Driven driven;
+  ASSERT_FALSE(drive(source, driven, 300ms, [&] { return !driven.errors.empty(); })) << driven.errors[0].message();
+  client.send(77);
+  server.receive(77);
+  client.close();
+  server.close();
+  ASSERT_TRUE(drive(source, driven, 10s, [&] { return !driven.errors.empty(); }));
+  EXPECT_EQ(driven.errors[0], tcpinfo::Errc::kCgroupGone);
+  ASSERT_EQ(driven.count(tcpinfo::Event::kClose), 1u);
+  EXPECT_EQ(tcpinfo::Record(driven.records.back()).bytes_sent(), 77u);
 }
 
 }  // namespace

@@ -42,7 +42,8 @@ struct InetDiagOptions {
   /// Only these, any number: each dump looks every one up, at some microseconds, and one that is not found is left out. Of two sockets that differ in their interface alone the one that is named is found. Filter, cgroup and
   /// states select among them. Empty: all.
   std::vector<Connection> connections = {};
-  /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump. The
+  /// Sockets of this cgroup v2 and all below it only; empty: all. The cgroups below are looked up for each dump; while it does not
+  /// exist, tick() gives Errc::kCgroupGone. The
   /// kernel keeps no cgroup of a socket in TIME_WAIT, of a half-open one and of an orphan in FIN_WAIT2: these are left out.
   std::filesystem::path cgroup;
   /// A network namespace file, as /run/netns/NAME or /proc/PID/ns/net; empty: the caller's. Needs CAP_SYS_ADMIN.

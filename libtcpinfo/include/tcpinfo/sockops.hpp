@@ -67,6 +67,10 @@ struct SockopsOptions {
 /// Except in close mode the kernel keeps an element of socket storage of each, about 320 bytes; a connection for which it
 /// has no memory is not followed and counts as untracked.
 ///
+/// Cgroups that are made below it while it is attached are followed too. When the cgroup itself is removed, sockets of it
+/// that other processes hold are followed to their end; after the last one the kernel detaches and tick() gives
+/// Errc::kCgroupGone, once.
+///
 /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
 /// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
 /// attached there: when the process dies, the kernel detaches it. A child made by fork() does not keep it attached; its
