@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -43,5 +44,10 @@ void add_watch(CLI::App& app, Command& chosen);
 void add_snapshot(CLI::App& app, Command& chosen);
 void add_fields(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
+/// `words`: what follows -- on the command line.
+void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words);
+
+/// What SIGPIPE did when this process began, for the commands that it starts.
+extern void (*sigpipe_at_start)(int);
 
 }  // namespace cli

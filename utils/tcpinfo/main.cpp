@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -15,6 +16,8 @@
 
 namespace cli {
 
+void (*sigpipe_at_start)(int) = SIG_DFL;
+
 Exit exit_code(const tcpinfo::Error& error) noexcept {
   const auto& code = error.code();
   if (code.category() == tcpinfo::error_category()) {
@@ -24,6 +27,7 @@ Exit exit_code(const tcpinfo::Error& error) noexcept {
       case tcpinfo::Errc::kInvalidFilter:
       case tcpinfo::Errc::kInvalidTrigger:
       case tcpinfo::Errc::kInvalidOption:
+      case tcpinfo::Errc::kAmbiguousUnit:
         return kUsage;
       default:
         return kFailed;
@@ -60,6 +64,7 @@ Exit parse_and_run(int argc, char** argv) {
       "  tcpinfo doctor                       what works on this machine, and what to do about the rest\n"
       "  tcpinfo watch                        every TCP connection that begins from now on\n"
       "  tcpinfo watch --mode close | jq .    one line with the final totals a connection\n"
+      "  tcpinfo run -o curl.jsonl -- curl -O http://example.org/file   every connection of one command\n"
       "  tcpinfo snapshot                     every TCP socket as it is now\n"
       "  tcpinfo fields                       what the names in the output mean\n"
       "\n"
@@ -70,6 +75,14 @@ Exit parse_and_run(int argc, char** argv) {
   add_snapshot(app, chosen);
   add_fields(app, chosen);
   add_doctor(app, chosen);
+  // CLI11 would take some of a command's words apart.
+  std::vector<std::string> words;
+  if (argc > 1 && argv[1] == std::string_view("run")) {
+    char** const end = std::find(argv, argv + argc, std::string_view("--"));
+    if (end != argv + argc) words.assign(end + 1, argv + argc);
+    argc = static_cast<int>(end - argv);
+  }
+  add_run(app, chosen, words);
   // CLI11 would say of an unknown subcommand only that one is required.
   if (argc > 1 && argv[1][0] != '-') {
     std::vector<std::string> names;
@@ -97,7 +110,7 @@ Exit parse_and_run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   // A reader that went away is told by EPIPE, where it can be handled.
-  std::signal(SIGPIPE, SIG_IGN);
+  cli::sigpipe_at_start = std::signal(SIGPIPE, SIG_IGN);
   try {
     return cli::parse_and_run(argc, argv);
   } catch (const cli::OutputClosed&) {

@@ -4,8 +4,12 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <limits>
 #include <string>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "command.hpp"
 #include "units.hpp"
@@ -32,6 +36,22 @@ tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
   std::vector<std::string_view> names;
   for (const auto source : choices) names.push_back(tcpinfo::name(source));
   return choices[choose(option, word, names)];
+}
+
+std::string find_cgroup(const std::optional<std::string>& cgroup, const std::optional<std::string>& pid,
+                        const std::optional<std::string>& unit) {
+  if (cgroup.has_value() + pid.has_value() + unit.has_value() > 1)
+    usage_error("--cgroup, --pid and --unit each name a cgroup: give one of them");
+  if (cgroup && cgroup->empty()) usage_error("--cgroup: the path is empty");
+  if (unit) return tcpinfo::cgroup_of_unit(*unit);
+  if (!pid) return cgroup.value_or("");
+  const auto number = parse_count("--pid", *pid);
+  if (number > std::numeric_limits<pid_t>::max()) usage_error(fmt::format("--pid {}: no process has this number", *pid));
+  const auto found = tcpinfo::cgroup_of_process(static_cast<pid_t>(number));
+  if (const auto others = tcpinfo::cgroup_processes(found).size(); others > 1)
+    fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} others, which are meant too\n", number,
+               found.string(), others - 1);
+  return found;
 }
 
 void check_named(const std::string& cgroup, const std::string& netns) {

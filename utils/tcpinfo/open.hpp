@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,11 @@ inline constexpr tcpinfo::SourceId kSnapshotSources[] = {tcpinfo::SourceId::kIne
 /// Throws Failure (kUsage) that names the choices.
 tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
                                std::span<const tcpinfo::SourceId> choices);
+
+/// The cgroup that one of --cgroup, --pid and --unit names, empty if none of them was given. Says on standard error who
+/// else is meant with the process. Throws Failure (kUsage), tcpinfo::Error.
+std::string find_cgroup(const std::optional<std::string>& cgroup, const std::optional<std::string>& pid,
+                        const std::optional<std::string>& unit);
 
 /// Looks at what the user named, so that an error of open_source() is the kernel's or the privileges'. Empty: not
 /// named. Throws tcpinfo::Error.

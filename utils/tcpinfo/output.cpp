@@ -42,6 +42,8 @@ Output::~Output() {
 
 Output Output::standard() { return {STDOUT_FILENO, false, "standard output"}; }
 
+Output Output::standard_error() { return {STDERR_FILENO, false, "standard error"}; }
+
 Output Output::create(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor < 0) fail("create", path.string(), errno);

@@ -24,6 +24,7 @@ struct OutputInterrupted : std::exception {
 class Output {
  public:
   static Output standard();
+  static Output standard_error();
   /// Creates the file or empties it.
   static Output create(const std::filesystem::path& path);
 

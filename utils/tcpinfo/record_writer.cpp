@@ -15,10 +15,10 @@
 
 namespace cli {
 
-Format parse_format(const std::optional<std::string>& given) {
+Format parse_format(const std::optional<std::string>& given, int descriptor) {
   static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
   if (given) return static_cast<Format>(choose("--format", *given, kFormats));
-  return is_terminal(STDOUT_FILENO) ? Format::kTable : Format::kJsonLines;
+  return is_terminal(descriptor) ? Format::kTable : Format::kJsonLines;
 }
 
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) {

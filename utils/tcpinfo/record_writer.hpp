@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <unistd.h>
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,8 +18,9 @@ namespace cli {
 
 enum class Format { kTable, kJsonLines, kCsv };
 
-/// What --format says; where it was not given, a table on a terminal and JSON lines elsewhere. Throws Failure (kUsage).
-Format parse_format(const std::optional<std::string>& given);
+/// What --format says; where it was not given, a table on a terminal behind `descriptor` and JSON lines elsewhere. Throws
+/// Failure (kUsage).
+Format parse_format(const std::optional<std::string>& given, int descriptor = STDOUT_FILENO);
 /// The fields that --fields names. Throws Failure (kUsage).
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
 

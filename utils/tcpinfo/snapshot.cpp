@@ -21,7 +21,7 @@ namespace {
 
 // As on the command line: what is empty was not given.
 struct Arguments {
-  std::optional<std::string> source, cgroup, filter, trigger, format, netns;
+  std::optional<std::string> source, cgroup, pid, unit, filter, trigger, format, netns;
   std::vector<std::string> fields, states;
   bool owner = false;
 };
@@ -50,8 +50,7 @@ Exit take_snapshot(const Arguments& given) {
   if (given.trigger) options.trigger = tcpinfo::Trigger::parse(*given.trigger);
   if (options.trigger.asks_for_growth())
     usage_error("--trigger: what grows shows in two samples, and a snapshot takes one (use tcpinfo watch)");
-  if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
-  options.cgroup = given.cgroup.value_or("");
+  options.cgroup = find_cgroup(given.cgroup, given.pid, given.unit);
   options.netns = given.netns.value_or("");
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
@@ -96,6 +95,8 @@ void add_snapshot(CLI::App& app, Command& chosen) {
   option("--filter", given->filter, "EXPR", "Only these, as 'peer_port == 443 and address in 10.0.0.0/8'");
   option("--trigger", given->trigger, "EXPR", "Only those of which this holds, as 'rtt > 100ms or retransmits > 0'");
   option("--cgroup", given->cgroup, "PATH", "Only those of this cgroup v2 and all below it (none that have their identity only)");
+  option("--pid", given->pid, "PID", "Instead of --cgroup: the cgroup that this process is in");
+  option("--unit", given->unit, "NAME", "Instead of --cgroup: that of a systemd unit that runs, as nginx.service");
   option("--netns", given->netns, "PATH", "In this network namespace, as /run/netns/NAME [this one]");
   option("--fields", given->fields, "NAMES", "Only these fields, in this order, as rtt,snd_cwnd (see tcpinfo fields)")
       ->delimiter(',');

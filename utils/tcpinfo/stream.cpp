@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -66,7 +68,7 @@ StreamSettings check(const StreamArguments& given) {
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
   if (given.trigger) settings.trigger = tcpinfo::Trigger::parse(*given.trigger);
-  settings.cgroup = given.cgroup.value_or("");
+  settings.cgroup = find_cgroup(given.cgroup, given.pid, given.unit);
   settings.netns = given.netns.value_or("");
   if (given.count) settings.count = parse_count("--count", *given.count);
   settings.stats = given.stats;
@@ -98,7 +100,6 @@ StreamSettings check(const StreamArguments& given) {
   if (settings.source == tcpinfo::SourceId::kIter && given.netns) settings.keep |= {tcpinfo::Privilege::kSysAdmin};
   // Else the kernel does not say how long a program's code is.
   if (settings.cost) settings.keep |= {tcpinfo::Privilege::kBpf};
-  if (given.cgroup && given.cgroup->empty()) usage_error("--cgroup: the path is empty");
   if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
   if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
   if (given.every && !given.cost)
@@ -180,14 +181,16 @@ std::optional<tcpinfo::KernelStatistics> take_statistics(const StreamSettings& s
 class Stream {
  public:
   Stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
-         Consumer& consumer)
+         Consumer& consumer, Companion* companion)
       : settings_(settings),
         kernel_statistics_(take_statistics(settings)),
         consumer_(consumer),
-        signals_(loop_, SIGINT, SIGTERM),  // before the source is open and anything is written
+        companion_(companion),
+        signals_(loop_),
+        companion_moves_(loop_),
         end_(loop_),
         cost_timer_(loop_),
-        monitor_(loop_, open_source()),
+        monitor_(loop_, handling_signals(open_source)),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {
     consumer_.begin();
     tcpinfo::Privileges::drop(settings.keep);
@@ -195,15 +198,7 @@ class Stream {
   }
 
   Exit run() {
-    signals_.async_wait([this](const auto& error, int) {
-      if (!error) loop_.stop();
-    });
-    if (settings_.duration) {
-      end_.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(*settings_.duration));
-      end_.async_wait([this](const auto& error) {
-        if (!error) loop_.stop();
-      });
-    }
+    if (settings_.duration) stop_after(*settings_.duration);
     const HangUp hang_up(loop_, consumer_.descriptor(), [this] {
       reader_gone_ = true;
       loop_.stop();
@@ -215,6 +210,11 @@ class Stream {
     }
     monitor_.start([this](const tcpinfo::Record& record) { on_record(record); },
                    [this](const boost::system::error_code& error) { on_error(error); });
+
+    if (companion_) {
+      companion_->start();
+      await_companion();
+    }
 
     std::optional<Failure> failure;
     try {
@@ -247,6 +247,44 @@ class Stream {
   }
 
  private:
+  void stop_at_signals() {
+    signals_.add(SIGINT);
+    signals_.add(SIGTERM);
+    signals_.async_wait([this](const auto& error, int) {
+      if (!error) loop_.stop();
+    });
+  }
+
+  // Before the source is open and anything is written.
+  std::unique_ptr<tcpinfo::Source> handling_signals(
+      const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source) {
+    if (!companion_) stop_at_signals();
+    return open_source();
+  }
+
+  void stop_after(nanoseconds time) {
+    end_.expires_after(std::chrono::duration_cast<asio::steady_timer::duration>(time));
+    end_.async_wait([this](const auto& error) {
+      if (!error) loop_.stop();
+    });
+  }
+
+  void await_companion() {
+    const int copy = fcntl(companion_->descriptor(), F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) throw Failure(kFailed, fmt::format("watch the command: {}", std::strerror(errno)));
+    companion_moves_.close();
+    companion_moves_.assign(copy);
+    companion_moves_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const auto& error) {
+      if (error) return;
+      const auto next = companion_->proceed();
+      if (!std::exchange(companion_signals_over_, true)) stop_at_signals();
+      if (next == Companion::Next::kWait) return await_companion();
+      if (next == Companion::Next::kEnd) return loop_.stop();
+      is_last_ = true;
+      stop_after(kLastMoment);
+    });
+  }
+
   bool is_sockops() const { return settings_.source == tcpinfo::SourceId::kSockops; }
 
   void on_record(const tcpinfo::Record& record) {
@@ -282,7 +320,13 @@ class Stream {
   static void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
 
   void on_error(const boost::system::error_code& error) {
+    const bool is_gone = error == boost::system::error_code(make_error_code(tcpinfo::Errc::kCgroupGone));
+    if (is_gone && is_last_) return loop_.stop();
     ++errors_;
+    if (is_gone) {
+      failure_.emplace(kFailed, fmt::format("cgroup {} was removed: nothing more comes from it", settings_.cgroup));
+      return loop_.stop();
+    }
     switch (error.value()) {
       case EINTR:
       case EAGAIN:
@@ -391,11 +435,16 @@ class Stream {
     fmt::print(stderr, "{}\n", text);
   }
 
+  // For connections that a command's end left to the kernel to close.
+  static constexpr nanoseconds kLastMoment = std::chrono::seconds(1);
+
   StreamSettings settings_;
   std::optional<tcpinfo::KernelStatistics> kernel_statistics_;
   Consumer& consumer_;
   asio::io_context loop_{1};
+  Companion* companion_;
   asio::signal_set signals_;
+  asio::posix::stream_descriptor companion_moves_;
   asio::steady_timer end_;
   asio::steady_timer cost_timer_;
   tcpinfo::Monitor monitor_;
@@ -404,6 +453,8 @@ class Stream {
   CostReading first_cost_, last_cost_;  // with --cost
   std::uint64_t written_ = 0;
   std::uint64_t errors_ = 0;
+  bool companion_signals_over_ = false;
+  bool is_last_ = false;
   bool flush_posted_ = false;
   bool reader_gone_ = false;
 };
@@ -416,6 +467,8 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
   };
   option("--cgroup", given.cgroup, "PATH",
          "Connections of this cgroup v2 and all below it [sockops: the whole mount; others: all sockets]");
+  option("--pid", given.pid, "PID", "Instead of --cgroup: the cgroup that this process is in");
+  option("--unit", given.unit, "NAME", "Instead of --cgroup: that of a systemd unit that runs, as nginx.service");
   option("--source", given.source, "SOURCE", "sockops (eBPF callbacks), inet_diag (netlink) or iter (eBPF iterator) [sockops]");
   option("--mode", given.mode, "MODE",
          "polling (samples), state (a record a transition) or close (final totals only) [polling]");
@@ -442,8 +495,8 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
 }
 
 Exit run_stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
-                Consumer& consumer) {
-  return Stream(settings, open_source, consumer).run();
+                Consumer& consumer, Companion* companion) {
+  return Stream(settings, open_source, consumer, companion).run();
 }
 
 }  // namespace cli

@@ -20,8 +20,8 @@ namespace cli {
 
 /// What the subcommands that follow a source share. As on the command line: what is empty was not given.
 struct StreamArguments {
-  std::optional<std::string> cgroup, source, mode, interval, filter, trigger, duration, stats, latency, ring_size,
-      life_cycle_ring_size, netns, count, every;
+  std::optional<std::string> cgroup, pid, unit, source, mode, interval, filter, trigger, duration, stats, latency,
+      ring_size, life_cycle_ring_size, netns, count, every;
   bool cost = false;
 };
 
@@ -73,10 +73,27 @@ class Consumer {
   virtual void discard() noexcept {}
 };
 
+/// What runs beside a stream and decides when it ends; signals are its own until then.
+class Companion {
+ public:
+  enum class Next {
+    kWait,  ///< descriptor() will be readable once more
+    kLast,  ///< nothing new begins: what still closes is given a moment
+    kEnd,
+  };
+
+  virtual ~Companion() = default;
+  /// The source is open. What it throws ends the stream.
+  virtual void start() = 0;
+  /// Readable when proceed() is wanted.
+  virtual int descriptor() const noexcept = 0;
+  virtual Next proceed() = 0;
+};
+
 /// Passes records to `consumer` until --duration, --count, a signal or a failure ends it, then says on standard error what
 /// was emitted, delivered and lost. `open_source` is called when signals are already handled; after it, this thread has no
-/// capabilities but `settings.keep`.
+/// capabilities but `settings.keep`. With a `companion` it is that, instead of a signal, that ends it.
 Exit run_stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
-                Consumer& consumer);
+                Consumer& consumer, Companion* companion = nullptr);
 
 }  // namespace cli

@@ -12,6 +12,7 @@
 #include "command.hpp"
 #include "open.hpp"
 #include "output.hpp"
+#include "printer.hpp"
 #include "record_writer.hpp"
 #include "stream.hpp"
 
@@ -25,36 +26,13 @@ struct Arguments {
   bool owner = false;
 };
 
-/// Prints records on standard output.
-class Printer final : public Consumer {
- public:
-  Printer(Format format, const std::vector<tcpinfo::Field>& fields, std::optional<tcpinfo::OwnersOptions> owners)
-      : output_(Output::standard()), format_(format), fields_(fields), owners_(std::move(owners)) {}
-
-  int descriptor() const noexcept override { return output_.descriptor(); }
-  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_); }
-  void append(const tcpinfo::Record& record) override { writer_->append(record); }
-  void flush() override { writer_->flush(); }
-  void finish() override {
-    writer_->flush();
-    output_.finish();
-  }
-  void discard() noexcept override { output_.buffer().clear(); }
-
- private:
-  Output output_;
-  Format format_;
-  std::vector<tcpinfo::Field> fields_;
-  std::optional<tcpinfo::OwnersOptions> owners_;
-  std::optional<RecordWriter> writer_;  // writes its header at once
-};
-
 Exit watch(const Arguments& given) {
   auto settings = check(given.stream);
   settings.owners = given.owner;
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
-  Printer printer(format, fields, given.owner ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
+  Printer printer(Output::standard(), format, fields,
+                  given.owner ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
   return run_stream(settings, [&] { return open(settings); }, printer);
 }
 
@@ -76,6 +54,7 @@ void add_watch(CLI::App& app, Command& chosen) {
   command->footer(
       "Examples:\n"
       "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"
+      "  tcpinfo watch --unit nginx --mode close                        the same cgroup, by the name of its unit\n"
       "  tcpinfo watch --filter 'peer_port == 443' --interval 1s --format csv --fields time_ns,peer_address,rtt\n"
       "  tcpinfo watch --owner | jq -c '[.event, .comm, .container_id, .peer_address]'\n"
       "  tcpinfo watch --trigger 'rtt > 20ms and rtt > 2 * min_rtt'\n"

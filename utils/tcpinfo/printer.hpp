@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#pragma once
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "record_writer.hpp"
+#include "stream.hpp"
+
+namespace cli {
+
+/// Prints the records of a stream in one of the formats.
+class Printer final : public Consumer {
+ public:
+  /// With `owners`, the records carry their owners.
+  Printer(Output output, Format format, const std::vector<tcpinfo::Field>& fields,
+          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt)
+      : output_(std::move(output)), format_(format), fields_(fields), owners_(std::move(owners)) {}
+
+  int descriptor() const noexcept override { return output_.descriptor(); }
+  /// Writes the schema or a header.
+  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_); }
+  void append(const tcpinfo::Record& record) override { writer_->append(record); }
+  void flush() override { writer_->flush(); }
+  void finish() override {
+    writer_->flush();
+    output_.finish();
+  }
+  void discard() noexcept override { output_.buffer().clear(); }
+
+ private:
+  Output output_;
+  Format format_;
+  std::vector<tcpinfo::Field> fields_;
+  std::optional<tcpinfo::OwnersOptions> owners_;
+  std::optional<RecordWriter> writer_;
+};
+
+}  // namespace cli
