@@ -8,6 +8,8 @@ namespace tcpinfo {
 Source::Source() = default;
 Source::~Source() = default;
 
+bool Source::finished() const noexcept { return false; }
+
 Cost Source::cost() const { return {}; }
 
 std::uint64_t boot_time_ns() noexcept {

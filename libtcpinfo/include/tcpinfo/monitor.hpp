@@ -52,7 +52,8 @@ class MonitorState : public std::enable_shared_from_this<MonitorState> {
 
   struct Turn {
     std::size_t delivered = 0;
-    bool drained = false;  // the source gave records, whatever the sink made of them
+    bool drained = false;   // the source gave records, whatever the sink made of them
+    bool finished = false;  // and has come to its end
     boost::system::error_code error;
   };
 
@@ -127,6 +128,7 @@ class MonitorState : public std::enable_shared_from_this<MonitorState> {
     in_turn_ = false;
     if (closed_) source_->close();
     turn.drained = result.records > 0;
+    turn.finished = !turn.drained && source_->finished();
     if (ticked || result.error) {
       turn.error = to_boost(ticked ? ticked : result.error);
       pause_ = Clock::now() + kPause;
@@ -229,6 +231,7 @@ class DrainOperation {
     if (!state_->is_active(operation_)) return complete(self, boost::asio::error::operation_aborted);
     if (turn.error || turn.delivered > 0) return complete(self, turn.error);
     if (turn.drained) return post_turn(self);
+    if (turn.finished) return complete(self, boost::asio::error::eof);
     wait(self);
   }
 
@@ -290,7 +293,7 @@ void keep_draining(const std::shared_ptr<MonitorState>& state,
         const auto is_over = [&] { return state->closed() || state->run() != run; };
         if (is_over()) return;
         if (error) callbacks->on_error(error);
-        if (is_over() || error == boost::asio::error::already_started) return;
+        if (is_over() || error == boost::asio::error::already_started || error == boost::asio::error::eof) return;
         keep_draining(state, callbacks);
       });
 }
@@ -351,7 +354,8 @@ class Monitor {
   /// sink, when that is one at least, or with an error:
   /// - what tick() or drain() of the source gave; records may have been delivered before it;
   /// - operation_aborted: cancelled by its cancellation slot (any type), stop(), close() or the monitor's destruction;
-  /// - already_started: another operation, or start(), is under way.
+  /// - already_started: another operation, or start(), is under way;
+  /// - eof: the source has finished, and every record was passed.
   /// After a stop inside the sink, the records of that turn that are left count as lost in the sink. A source with
   /// neither descriptor nor deadline makes it wait until it is cancelled.
   template <class Sink, boost::asio::completion_token_for<void(boost::system::error_code, std::size_t)> CompletionToken>
@@ -362,7 +366,7 @@ class Monitor {
   }
 
   /// Calls `on_record` with every record (`const Record&`) and `on_error` with every error
-  /// (`boost::system::error_code`) until stop(). Both may call any function of the monitor, or destroy it. If an
+  /// (`boost::system::error_code`) until stop(), or until the source has finished (eof). Both may call any function of the monitor, or destroy it. If an
   /// operation is under way or the monitor was started before, `on_error` gets already_started and nothing else
   /// happens; after close() nothing does.
   template <class OnRecord, class OnError>

@@ -118,6 +118,9 @@ class TCPINFO_EXPORT Source {
   /// (a source may pass a few more: what one system call gave). The records are valid inside the sink only.
   virtual DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept = 0;
 
+  /// Whether nothing will come any more: a recording was replayed to its end. Live sources never finish.
+  virtual bool finished() const noexcept;
+
   virtual Capabilities capabilities() const = 0;
   virtual Statistics statistics() const noexcept = 0;
 

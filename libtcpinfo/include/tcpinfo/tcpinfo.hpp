@@ -13,6 +13,7 @@
 #include <tcpinfo/json.hpp>
 #include <tcpinfo/privileges.hpp>
 #include <tcpinfo/record.hpp>
+#include <tcpinfo/recording.hpp>
 #include <tcpinfo/sockops.hpp>
 #include <tcpinfo/source.hpp>
 #include <tcpinfo/tcp_info.hpp>
