@@ -252,7 +252,8 @@ TEST_P(AnySource, GivesTheFieldsThatTheTableSays) {
   // Present in some states of a connection only.
   const auto depends = [](Field field) {
     return field == Field::ulp || field == Field::is_mptcp || field == Field::old_state ||
-           field == Field::snd_ssthresh || (field >= Field::bbr_bw && field <= Field::dctcp_ab_tot);
+           field == Field::snd_ssthresh || (field >= Field::bbr_bw && field <= Field::dctcp_ab_tot) ||
+           field == Field::triggered || field == Field::pid || field == Field::comm || field == Field::lost_event;
   };
   for (const auto& row : tcpinfo::fields()) {
     SCOPED_TRACE(row.name);
