@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -73,6 +74,7 @@ StreamSettings check(const StreamArguments& given) {
   if (given.count) settings.count = parse_count("--count", *given.count);
   settings.stats = given.stats;
   settings.cost = given.cost;
+  settings.adopt = !given.no_adopt;
   if (given.every) settings.every = parse_duration("--every", *given.every);
 
   if (sockops) {
@@ -92,6 +94,7 @@ StreamSettings check(const StreamArguments& given) {
            "it gives samples only; sockops sees events");
     forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
     forbid(given.life_cycle_ring_size.has_value(), "--life-cycle-ring-size", with, "it has no ring buffer");
+    forbid(given.no_adopt, "--no-adopt", with, "it gives all connections that there are, old and new");
     forbid(given.latency.has_value(), "--latency", with, "its records come at once with each pass");
     forbid(settings.interval == nanoseconds::zero(), "--interval 0", with,
            "it has to be asked each time; only sockops sees every RTT measurement");
@@ -110,6 +113,22 @@ StreamSettings check(const StreamArguments& given) {
   return settings;
 }
 
+namespace {
+
+// Who shares the callback flags of these connections.
+void tell_of_others(const std::filesystem::path& cgroup) {
+  std::vector<tcpinfo::AttachedProgram> programs;
+  try {
+    programs = tcpinfo::sock_ops_programs(cgroup);
+  } catch (const tcpinfo::Error&) {  // to open the source says why, and better
+  }
+  for (const auto& program : programs)
+    fmt::print(stderr, "tcpinfo: another sock_ops program is at work here: id {}, {}, attached to {}\n", program.id,
+               program.name.empty() ? "no name without CAP_SYS_ADMIN" : program.name, program.cgroup.string());
+}
+
+}  // namespace
+
 std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
   if (settings.source != tcpinfo::SourceId::kSockops)
     return open_snapshots(settings.source, {.interval = settings.interval,
@@ -122,6 +141,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     tcpinfo::SockopsOptions options;
     options.cgroup = settings.cgroup.empty() ? tcpinfo::cgroup2_mount() : std::filesystem::path(settings.cgroup);
     options.mode = settings.mode;
+    options.adopt = settings.adopt;
     options.interval = settings.interval;
     options.filter = settings.filter;
     options.trigger = settings.trigger;
@@ -129,6 +149,7 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     options.life_cycle_ring_bytes = settings.life_cycle_ring_bytes;
     options.latency = settings.latency;
     options.owners = settings.owners;
+    tell_of_others(options.cgroup);
     return std::make_unique<tcpinfo::SockopsSource>(options);
   });
 }
@@ -397,6 +418,8 @@ class Stream {
       number("untracked", s.untracked);
       number("wakeups", s.wakeups);
       number("sweeps", s.sweeps);
+      number("rearmed", s.rearmed);
+      number("silenced", s.silenced);
     } else {
       number("dumps", s.dumps);
       number("dumps_interrupted", s.dumps_interrupted);
@@ -427,7 +450,8 @@ class Stream {
     cause("left in the ring at the end", account.left);
     if (account.lost() > 0) text += ')';
     if (is_sockops())
-      text += fmt::format("; {} connections, {} filtered out, {} untracked", s.connections, s.filtered, s.untracked);
+      text += fmt::format("; {} connections, {} adopted, {} filtered out, {} untracked", s.connections,
+                          s.emitted[TCPINFO_EVENT_ADOPTED], s.filtered, s.untracked);
     else
       text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
     if (!settings_.trigger.empty()) text += fmt::format("; {} samples not triggered", s.untriggered);
@@ -482,6 +506,7 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
   option("--stats", given.stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");
   option("--latency", given.latency, "TIME",
          "sockops: print records at the latest this long after they were made [50ms]");
+  command.add_flag("--no-adopt", given.no_adopt, "sockops: leave out connections that are older than the start");
   command.add_flag(
       "--cost", given.cost,
       "Say on standard error what this costs: CPU time of its programs and of this process, wake-ups, memory; "

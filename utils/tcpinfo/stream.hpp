@@ -23,6 +23,7 @@ struct StreamArguments {
   std::optional<std::string> cgroup, pid, unit, source, mode, interval, filter, trigger, duration, stats, latency,
       ring_size, life_cycle_ring_size, netns, count, every;
   bool cost = false;
+  bool no_adopt = false;
 };
 
 void add_stream_options(CLI::App& command, StreamArguments& given);
@@ -44,6 +45,7 @@ struct StreamSettings {
   std::optional<std::string> stats;
   bool owners = false;  // sockops: its records name who made the socket
   bool cost = false;
+  bool adopt = true;
   std::chrono::nanoseconds every = std::chrono::seconds(1);
   /// What is needed after the source is open; all else is dropped then. What a feature needs, it adds.
   tcpinfo::Privileges keep;

@@ -1057,7 +1057,7 @@ TEST_F(Sockops, AForkedChildNeitherKeepsItAttachedNorDrains) {
   char verdict = 0;
   ASSERT_EQ(read(told[0], &verdict, 1), 1);
   EXPECT_EQ(verdict, 'y');
-  EXPECT_EQ(count_links(), links + 2);
+  EXPECT_EQ(count_links(), links + 4);
   kill(parent, SIGKILL);
   waitpid(parent, nullptr, 0);
   // The kernel frees links a grace period after the last reference. The child is still there.
