@@ -46,12 +46,44 @@ std::string find_cgroup(const std::optional<std::string>& cgroup, const std::opt
   if (unit) return tcpinfo::cgroup_of_unit(*unit);
   if (!pid) return cgroup.value_or("");
   const auto number = parse_count("--pid", *pid);
-  if (number > std::numeric_limits<pid_t>::max()) usage_error(fmt::format("--pid {}: no process has this number", *pid));
+  if (number > std::numeric_limits<pid_t>::max())
+    usage_error(fmt::format("--pid {}: no process has this number", *pid));
   const auto found = tcpinfo::cgroup_of_process(static_cast<pid_t>(number));
   if (const auto others = tcpinfo::cgroup_processes(found).size(); others > 1)
     fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} others, which are meant too\n", number,
                found.string(), others - 1);
   return found;
+}
+
+void warn_of_sockets_elsewhere(const std::string& cgroup) {
+  constexpr std::size_t kMost = 3;
+  const auto many = [](std::size_t count, std::string_view one, std::string_view several) {
+    return fmt::format("{} {}", count, count == 1 ? one : several);
+  };
+  tcpinfo::CgroupSurvey survey;
+  try {
+    survey = tcpinfo::survey_cgroup(cgroup);
+  } catch (const tcpinfo::Error&) {  // the cgroup went meanwhile, which the source will tell
+    return;
+  }
+  for (std::size_t i = 0; i < std::min(kMost, survey.elsewhere.size()); ++i) {
+    const auto& other = survey.elsewhere[i];
+    const auto place = other.cgroup.empty() ? fmt::format("a cgroup that is not visible here ({})", other.cgroup_id)
+                                            : other.cgroup.string();
+    const auto listeners = many(other.listeners, "listener", "listeners");
+    fmt::print(stderr,
+               "tcpinfo: {} in {} {} {} made in {}, which belong there and are not followed{}; restart the service, or "
+               "watch that cgroup\n",
+               many(other.processes, "process", "processes"), cgroup, other.processes == 1 ? "holds" : "hold",
+               many(other.sockets, "TCP socket", "TCP sockets"), place,
+               other.listeners == 0 ? "" : fmt::format(" ({}, with all that they accept)", listeners));
+  }
+  if (survey.elsewhere.size() > kMost)
+    fmt::print(stderr, "tcpinfo: and sockets of {} more cgroups\n", survey.elsewhere.size() - kMost);
+  if (survey.not_examined > 0)
+    fmt::print(stderr,
+               "tcpinfo: {} of the {} could not be looked at: sockets that they hold from elsewhere are not followed\n",
+               survey.not_examined, many(survey.processes, "process in the cgroup", "processes in the cgroup"));
 }
 
 void check_named(const std::string& cgroup, const std::string& netns) {

@@ -127,9 +127,7 @@ void tell_of_others(const std::filesystem::path& cgroup) {
                program.name.empty() ? "no name without CAP_SYS_ADMIN" : program.name, program.cgroup.string());
 }
 
-}  // namespace
-
-std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
+std::unique_ptr<tcpinfo::Source> open_chosen(const StreamSettings& settings) {
   if (settings.source != tcpinfo::SourceId::kSockops)
     return open_snapshots(settings.source, {.interval = settings.interval,
                                             .filter = settings.filter,
@@ -152,6 +150,14 @@ std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
     tell_of_others(options.cgroup);
     return std::make_unique<tcpinfo::SockopsSource>(options);
   });
+}
+
+}  // namespace
+
+std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings) {
+  auto source = open_chosen(settings);
+  if (!settings.cgroup.empty()) warn_of_sockets_elsewhere(settings.cgroup);
+  return source;
 }
 
 namespace {

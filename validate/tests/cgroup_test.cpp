@@ -415,4 +415,92 @@ TEST_F(CgroupSources, SocketsOfARemovedOneAreFollowedToTheirEnd) {
   EXPECT_EQ(tcpinfo::Record(driven.records.back()).bytes_sent(), 77u);
 }
 
+TEST(CgroupSurvey, TellsWhatBelongsElsewhere) {
+  const lab::Cgroup home("home"), other("other"), third("third");
+  // A child that has what it was given before it moved, and makes more afterwards.
+  int ready[2], end[2];
+  lab::check(pipe(ready), "pipe");
+  lab::check(pipe(end), "pipe");
+  const pid_t child = fork();
+  if (child == 0) {
+    other.enter();
+    const auto listener = lab::listen(lab::Ip::kV4);
+    const auto pair = lab::connected(listener, lab::Ip::kV4);
+    third.enter();
+    const auto second = lab::listen(lab::Ip::kV6);
+    home.enter();
+    const auto mine = lab::listen(lab::Ip::kV4);
+    const auto accepted = lab::connected(mine, lab::Ip::kV4);
+    lab::check(static_cast<int>(write(ready[1], "x", 1)), "write");
+    close(end[1]);
+    char byte;
+    [[maybe_unused]] const auto got = read(end[0], &byte, 1);
+    _exit(0);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+
+  const auto survey = tcpinfo::survey_cgroup(home.path());
+  EXPECT_EQ(survey.processes, 1u);
+  EXPECT_EQ(survey.not_examined, 0u);
+  EXPECT_EQ(survey.sockets, 3u);
+  ASSERT_EQ(survey.elsewhere.size(), 2u);
+  EXPECT_EQ(survey.elsewhere[0].cgroup, other.path());
+  EXPECT_EQ(survey.elsewhere[0].cgroup_id, tcpinfo::cgroup_id(other.path()));
+  EXPECT_EQ(survey.elsewhere[0].sockets, 3u);
+  EXPECT_EQ(survey.elsewhere[0].listeners, 1u);
+  EXPECT_EQ(survey.elsewhere[0].processes, 1u);
+  EXPECT_EQ(survey.elsewhere[1].cgroup, third.path());
+  EXPECT_EQ(survey.elsewhere[1].sockets, 1u);
+  EXPECT_EQ(survey.elsewhere[1].listeners, 1u);
+
+  const auto bounded = tcpinfo::survey_cgroup(home.path(), 0);
+  EXPECT_EQ(bounded.processes, 1u);
+  EXPECT_EQ(bounded.not_examined, 1u);
+  EXPECT_THAT(bounded.elsewhere, IsEmpty());
+  // Nothing of them is in the others.
+  EXPECT_EQ(tcpinfo::survey_cgroup(other.path()).processes, 0u);
+
+  close(end[1]);
+  lab::check(waitpid(child, nullptr, 0), "waitpid");
+  for (const int fd : {ready[0], ready[1], end[0]}) close(fd);
+}
+
+TEST(CgroupSurvey, LooksIntoOtherNetworkNamespacesAndSaysWhereItMayNot) {
+  const lab::Cgroup home("home"), other("other");
+  const lab::Netns netns("survey");
+  int ready[2], end[2];
+  lab::check(pipe(ready), "pipe");
+  lab::check(pipe(end), "pipe");
+  const pid_t child = fork();
+  if (child == 0) {
+    other.enter();
+    netns.run([&] {
+      const auto listener = lab::listen(lab::Ip::kV4);
+      home.enter();
+      lab::check(static_cast<int>(write(ready[1], "x", 1)), "write");
+      close(end[1]);
+      char byte;
+      [[maybe_unused]] const auto got = read(end[0], &byte, 1);
+    });
+    _exit(0);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  const auto survey = tcpinfo::survey_cgroup(home.path());
+  EXPECT_EQ(survey.not_examined, 0u);
+  ASSERT_EQ(survey.elsewhere.size(), 1u);
+  EXPECT_EQ(survey.elsewhere[0].listeners, 1u);
+  EXPECT_EQ(
+      in_child([&] {
+        lab::check(setresuid(65534, 65534, 65534), "setresuid");
+        const auto unprivileged = tcpinfo::survey_cgroup(home.path());
+        return unprivileged.processes == 1 && unprivileged.not_examined == 1 && unprivileged.elsewhere.empty() ? 0 : 1;
+      }),
+      0);
+  close(end[1]);
+  lab::check(waitpid(child, nullptr, 0), "waitpid");
+  for (const int fd : {ready[0], ready[1], end[0]}) close(fd);
+}
+
 }  // namespace

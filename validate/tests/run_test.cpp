@@ -452,6 +452,23 @@ TEST_F(Named, OnlyOnce) {
   EXPECT_EQ(Running({TCPINFO_BINARY, "watch", "--unit", "tcpinfo-no-such-unit"}).outcome().code, 1);
 }
 
+TEST_F(Named, SocketsFromElsewhereAreSaid) {
+  const lab::Cgroup cgroup("named"), other("other");
+  const auto listener = [&] {
+    const lab::InCgroup inside(other);
+    return lab::listen(Ip::kV4);
+  }();
+  // It inherits the listener, as a service that systemd made one for.
+  fcntl(listener.fd(), F_SETFD, 0);
+  const lab::Process process({.command = {"sleep", "60"}, .cgroup = &cgroup});
+  fcntl(listener.fd(), F_SETFD, FD_CLOEXEC);
+  const auto outcome = Running({TCPINFO_BINARY, "watch", "--cgroup", cgroup.path(), "--duration", "10ms"}).outcome();
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.err, StartsWith("tcpinfo: 1 process in " + cgroup.path().string() +
+                                      " holds 1 TCP socket made in " + other.path().string()));
+  EXPECT_THAT(outcome.err, HasSubstr("(1 listener, with all that they accept)"));
+}
+
 class Gone : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override { TCPINFO_NEEDS_BPF(); }
@@ -472,6 +489,6 @@ TEST_P(Gone, IsSaidInOneSentence) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Sources, Gone, testing::Values("sockops", "inet_diag", "iter"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& source) { return std::string(source.param); });
 
 }  // namespace

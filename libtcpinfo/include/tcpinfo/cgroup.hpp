@@ -43,6 +43,31 @@ TCPINFO_EXPORT std::uint64_t cgroup_id(const std::filesystem::path& path);
 /// of a cgroup that is gone there are none. Thread safe.
 TCPINFO_EXPORT std::vector<pid_t> cgroup_processes(const std::filesystem::path& path);
 
+/// The TCP sockets of a cgroup and of its processes, which are not the same: a socket belongs to the cgroup that its process
+/// was in when it made the socket, what a listener accepts belongs to the listener's cgroup, and both stay there when the
+/// process moves or passes them on.
+struct CgroupSurvey {
+  /// Sockets that processes of the cgroup hold and that belong to another one: whoever follows this cgroup misses them.
+  struct Elsewhere {
+    std::uint64_t cgroup_id = 0;
+    std::filesystem::path cgroup;  ///< empty: removed, or not mounted here
+    std::size_t sockets = 0;
+    std::size_t listeners = 0;  ///< of these; all that they accept belongs there too
+    std::size_t processes = 0;  ///< that hold them
+  };
+
+  std::size_t processes = 0;     ///< in the cgroup and below it
+  std::size_t not_examined = 0;  ///< of these: beyond the limit, or they may not be looked at
+  std::size_t sockets = 0;       ///< that belong to the cgroup or one below it, in the network namespaces of its processes
+  std::vector<Elsewhere> elsewhere;  ///< by number of sockets, most first
+};
+
+/// Looks at the descriptors of at most `most_processes` processes, and at the sockets of their network namespaces by
+/// inet_diag: some milliseconds, and half a millisecond for each thousand sockets of the machine. What comes and goes
+/// meanwhile may be missed. Needs CAP_SYS_PTRACE for processes of others and CAP_SYS_ADMIN for other network namespaces;
+/// where they are missing, not_examined says so. Throws Error as cgroup_id(). Thread safe.
+TCPINFO_EXPORT CgroupSurvey survey_cgroup(const std::filesystem::path& path, std::size_t most_processes = 1000);
+
 /// A cgroup v2 of one's own for as long as this lives: attach to it, then let a process be born in it (clone3 with
 /// CLONE_INTO_CGROUP) or enter() it, and none of its sockets is missed. It is in force beside every limit of its parent
 /// and sets none itself.
