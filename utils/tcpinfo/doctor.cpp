@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -87,10 +88,29 @@ void check_btf(Checks& checks) {
                       "use a kernel with CONFIG_DEBUG_INFO_BTF=y (Debian's have it) and mount sysfs"});
 }
 
+// Where --pid finds this process and others, and tcpinfo run makes cgroups.
+void check_own_cgroup(Checks& checks) {
+  // The initial namespace has a fixed number (kernel include/linux/proc_ns.h PROC_CGROUP_INIT_INO).
+  constexpr ino_t kInitial = 0xEFFFFFFB;
+  struct stat status {};
+  const bool is_inside = stat("/proc/self/ns/cgroup", &status) == 0 && status.st_ino != kInitial;
+  const std::string where = is_inside ? "; in a cgroup namespace: processes outside it have no path here" : "";
+  try {
+    const auto own = tcpinfo::own_cgroup();
+    const bool writable = access(own.c_str(), W_OK) == 0;
+    checks.push_back({"own cgroup", writable && !is_inside ? Status::kOk : Status::kNote, own.string() + where,
+                      writable ? "" : "tcpinfo run cannot make a cgroup there: give it a --parent that is writable"});
+  } catch (const tcpinfo::Error& error) {
+    checks.push_back({"own cgroup", Status::kNote, error.what() + where,
+                      "name cgroups by --cgroup, and give tcpinfo run a --parent"});
+  }
+}
+
 void check_cgroups(Checks& checks) {
   try {
     const auto mount = tcpinfo::cgroup2_mount();
     checks.push_back({"cgroup v2", Status::kOk, "mounted at " + mount.string(), ""});
+    check_own_cgroup(checks);
   } catch (const tcpinfo::Error& error) {
     checks.push_back({"cgroup v2", Status::kMissing, "no mount of type cgroup2",
                       "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"});

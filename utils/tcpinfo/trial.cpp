@@ -47,9 +47,11 @@ class TrialCgroup {
  public:
   TrialCgroup() {
     std::error_code error;
-    path_ = home_ = tcpinfo::own_cgroup();
-    // In a container the process's own cgroup may lie outside what is mounted.
-    if (!std::filesystem::is_directory(home_, error)) path_ = home_ = tcpinfo::cgroup2_mount();
+    try {
+      path_ = home_ = tcpinfo::own_cgroup();
+    } catch (const tcpinfo::Error&) {  // in a container it may lie outside what is mounted
+      path_ = home_ = tcpinfo::cgroup2_mount();
+    }
     const auto made = home_ / fmt::format("tcpinfo-doctor-{}", getpid());
     if (!std::filesystem::create_directory(made, error)) return;
     if (move_to(made)) {
