@@ -220,6 +220,8 @@ class Stream {
         monitor_(loop_, handling_signals(open_source)),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {
     consumer_.begin();
+    // With the privileges that we were given, which are its own to drop.
+    if (companion_) companion_->start();
     tcpinfo::Privileges::drop(settings.keep);
     if (!settings.executes) tcpinfo::forbid_new_privileges();
   }
@@ -238,10 +240,7 @@ class Stream {
     monitor_.start([this](const tcpinfo::Record& record) { on_record(record); },
                    [this](const boost::system::error_code& error) { on_error(error); });
 
-    if (companion_) {
-      companion_->start();
-      await_companion();
-    }
+    if (companion_) await_companion();
 
     std::optional<Failure> failure;
     try {

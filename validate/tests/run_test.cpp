@@ -237,7 +237,7 @@ TEST_F(Run, RecordsGoToStandardErrorUnlessNamed) {
 TEST_F(Run, TheCommandInheritsNothingOfOurs) {
   const Words look = {
       "bash", "-c",
-      "ls -1 /proc/self/fd; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; ulimit -a; pwd; env | grep -v ^_= | sort"};
+      "ls -1 /proc/self/fd; grep -E '^(Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs)' /proc/self/status; ulimit -a; pwd; env | grep -v ^_= | sort"};
   const auto alone = Running(look).outcome();
   EXPECT_EQ(alone.code, 0);
   EXPECT_EQ(run(look).out, alone.out);
