@@ -6,7 +6,6 @@
 
 #include <bpf/bpf.h>
 
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <fstream>
@@ -40,12 +39,10 @@ void Adoption::attach(const Programs& programs, const std::filesystem::path& cgr
   pass_error_ = code_of(error);
   if (adopts) attach_transition();
   try {
-    if (pass_link_) pass_guard_.emplace(std::array{bpf_link__fd(pass_link_.get()), -1}, programs_.harmless);
     cgroup_ = cgroup;
     if (adopts) begin();
   } catch (...) {
     pass_error_ = code_of(ENOMEM);
-    pass_guard_.reset();
     pass_link_.reset();
   }
 }
@@ -58,23 +55,12 @@ void Adoption::attach_transition() noexcept {
     if (!transition_link_) error = errno;
   }
   transition_error_ = code_of(error);
-  if (transition_link_) try {
-      transition_guard_.emplace(std::array{bpf_link__fd(transition_link_.get()), -1}, programs_.harmless);
-    } catch (const std::system_error& failure) {
-      transition_error_ = failure.code();
-      transition_link_.reset();
-    }
 }
 
 void Adoption::watch_transitions() noexcept {
   if (!adopts_ || keeps_transition_) return;
   keeps_transition_ = true;
   attach_transition();
-}
-
-void Adoption::detach_transition() noexcept {
-  transition_guard_.reset();
-  transition_link_.reset();
 }
 
 void Adoption::begin() noexcept {
@@ -126,7 +112,7 @@ void Adoption::finish_pass() noexcept {
   running_ = false;
   namespaces_.clear();
   // Everyone is known by now, and has callbacks: the others are spared the tracepoint.
-  if (rounds_++ == 0 && !keeps_transition_ && can_set_flags() && unvisited_ == 0 && hidden_ == 0) detach_transition();
+  if (rounds_++ == 0 && !keeps_transition_ && can_set_flags() && unvisited_ == 0 && hidden_ == 0) transition_link_.reset();
 }
 
 std::error_code Adoption::step() noexcept {
@@ -147,7 +133,7 @@ std::error_code Adoption::step() noexcept {
         namespaces_[next_].run([&]() noexcept {
           error = sys::fault("begin adoption");
           if (error) return;
-          iterator_.reset(bpf_iter_create(bpf_link__fd(pass_link_.get())));
+          iterator_.reset(bpf_iter_create(pass_link_.descriptor()));
           if (!iterator_) error = errno;
         });
         if (error) throw Error(code_of(error), "begin a pass of adoption", "");
@@ -191,9 +177,8 @@ void Adoption::clear() noexcept {
 void Adoption::detach() noexcept {
   iterator_.reset();
   running_ = false;
-  pass_guard_.reset();
   pass_link_.reset();
-  detach_transition();
+  transition_link_.reset();
 }
 
 void Adoption::describe(Capabilities& into) const {

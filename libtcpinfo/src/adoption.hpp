@@ -15,7 +15,6 @@
 
 #include "adoption.h"
 #include "bpf.hpp"
-#include "fork_guard.hpp"
 #include "netns.hpp"
 #include "system.hpp"
 
@@ -30,7 +29,6 @@ class Adoption {
     bpf_program* pass;
     bpf_program* transition;
     tcpinfo_adoption* shared;
-    int harmless;  // descriptor, see ForkGuard
   };
 
   /// Before the sock_ops program: the tracepoint has to be there when it begins. Of what fails here the source can do
@@ -60,13 +58,11 @@ class Adoption {
   void look_at(const std::filesystem::path& directory, std::set<std::pair<dev_t, ino_t>>& known);
   void finish_pass() noexcept;
   void attach_transition() noexcept;
-  void detach_transition() noexcept;
 
   Programs programs_{};
   std::filesystem::path cgroup_;
   Mode mode_ = Mode::kPolling;
   bpf::Link pass_link_, transition_link_;
-  std::optional<ForkGuard> pass_guard_, transition_guard_;  // go before the links that they guard
   std::error_code pass_error_, transition_error_;
 
   bool running_ = false;

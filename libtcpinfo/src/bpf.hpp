@@ -9,15 +9,11 @@
 
 #include <tcpinfo/cost.hpp>
 
+#include "link.hpp"
 #include "system.hpp"
 
 /// What all sources that load a BPF object share.
 namespace tcpinfo::bpf {
-
-struct LinkDeleter {
-  void operator()(bpf_link* link) const noexcept { bpf_link__destroy(link); }
-};
-using Link = std::unique_ptr<bpf_link, LinkDeleter>;
 
 /// How to open every object: `sys::fault()`, then NAME__open_opts(options.get()). Has to live until the object is loaded.
 /// Only while a LibbpfLog lives.

@@ -106,7 +106,7 @@ sys::Fd IterSource::Impl::open_iterator() const {
   netns.run([&]() noexcept {
     error = sys::fault("open iterator");
     if (error) return;
-    opened.reset(bpf_iter_create(bpf_link__fd(link.get())));
+    opened.reset(bpf_iter_create(link.descriptor()));
     if (!opened) error = errno;
   });
   if (error) bpf::fail(error, "begin a pass of the TCP iterator", bpf::way_out_of(error, kCapabilities));
@@ -203,7 +203,7 @@ DrainResult IterSource::drain(RecordSink sink, std::size_t limit) noexcept {
 }
 
 Capabilities IterSource::capabilities() const {
-  const bool loaded = impl_->link != nullptr;
+  const bool loaded = static_cast<bool>(impl_->link);
   return {{"passes", loaded, loaded ? "iter/tcp: every socket of the network namespace, each read under its lock"
                                     : "closed"},
           {"cgroup_filter", loaded, loaded ? "the kernel leaves out sockets of other cgroups" : "closed"}};

@@ -228,7 +228,7 @@ int Owners::Impl::load() {
     if (!link) error = errno;
   }
   if (!error) {
-    const sys::Fd iterator(bpf_iter_create(bpf_link__fd(link.get())));
+    const sys::Fd iterator(bpf_iter_create(link.descriptor()));
     if (!iterator) error = errno;
   }
   if (error) {
@@ -282,7 +282,7 @@ void Owners::Impl::read_holders(std::span<const std::byte> bytes, Found& by_cook
 
 int Owners::Impl::iterate(Found& by_cookie) {
   if (int error = sys::fault("walk holders")) return error;
-  const sys::Fd iterator(bpf_iter_create(bpf_link__fd(link.get())));
+  const sys::Fd iterator(bpf_iter_create(link.descriptor()));
   if (!iterator) return errno;
   for (;;) {
     const ssize_t got = ::read(iterator.get(), buffer.get(), kBufferBytes);
@@ -532,7 +532,7 @@ std::error_code Owners::refresh() noexcept {
 Capabilities Owners::capabilities() const {
   const auto& self = *impl_;
   Capabilities found;
-  found.push_back({"holders", self.link != nullptr,
+  found.push_back({"holders", static_cast<bool>(self.link),
                    self.link ? "iter/task_file: of all processes and network namespaces"
                              : "iter/task_file: " + self.holders_error +
                                    "; looks into /proc/PID/fd, for records that have an inode, which inet_diag's do"});

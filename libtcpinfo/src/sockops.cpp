@@ -27,7 +27,6 @@
 #include "attached.hpp"
 #include "bpf.hpp"
 #include "cgroup_watch.hpp"
-#include "fork_guard.hpp"
 #include "libbpf_log.hpp"
 #include "ring.hpp"
 #include "sockops.skel.h"
@@ -94,7 +93,6 @@ struct SockopsSource::Impl {
   bpf::Link sweep_link;
   bpf::Link creator_link;
   bpf::Link attach_link;
-  std::optional<ForkGuard> fork_guard;  // goes before the links that it guards
   CgroupWatch cgroup_watch;
   sys::Fd ready;  // the bell's descriptor and the watch's in one, where there is a watch
 
@@ -126,7 +124,7 @@ struct SockopsSource::Impl {
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
-  bool in_child() const noexcept { return was_forked || (fork_guard && fork_guard->in_child()); }
+  bool in_child() const noexcept { return was_forked || attach_link.in_child(); }
   void load();
   void make_rings(__u32 cpus);
   void attach();
@@ -261,8 +259,7 @@ void SockopsSource::Impl::attach() {
   }
 
   static_assert(sizeof(skeleton->bss->adoption) == sizeof(tcpinfo_adoption));
-  adoption.attach({skeleton->progs.tcpinfo_adopt, skeleton->progs.tcpinfo_transition, &skeleton->bss->adoption,
-                   bpf_map__fd(skeleton->maps.bell)},
+  adoption.attach({skeleton->progs.tcpinfo_adopt, skeleton->progs.tcpinfo_transition, &skeleton->bss->adoption},
                   options.cgroup, options.mode, options.adopt);
 
   // Last: from here on records are made.
@@ -289,9 +286,6 @@ void SockopsSource::Impl::attach() {
   }
   if (error) bpf::fail(error, "attach sock_ops to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
 
-  const auto descriptor = [](const bpf::Link& link) { return link ? bpf_link__fd(link.get()) : -1; };
-  fork_guard.emplace(std::array{descriptor(attach_link), descriptor(sweep_link)},
-                     bpf_map__fd(skeleton->maps.bell));
   bpf_prog_info info{};
   __u32 size = sizeof(info);
   if (bpf_obj_get_info_by_fd(bpf_program__fd(skeleton->progs.tcpinfo_sockops), &info, &size) == 0) program_id = info.id;
@@ -324,7 +318,7 @@ std::error_code SockopsSource::Impl::look_at_cgroup(Clock::time_point now) noexc
   if (!next_look || now < *next_look) return {};
   bpf_link_info info{};
   __u32 length = sizeof(info);
-  if (bpf_obj_get_info_by_fd(bpf_link__fd(attach_link.get()), &info, &length) != 0 || info.cgroup.cgroup_id != 0) {
+  if (bpf_obj_get_info_by_fd(attach_link.descriptor(), &info, &length) != 0 || info.cgroup.cgroup_id != 0) {
     next_look = now + look_pause;
     look_pause = std::min(2 * look_pause, kLongestPause);
     return {};
@@ -391,7 +385,7 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
 std::error_code SockopsSource::Impl::sweep() noexcept {
   auto& shared = skeleton->bss->sweep;
   if (!iterator) {
-    iterator.reset(bpf_iter_create(bpf_link__fd(sweep_link.get())));
+    iterator.reset(bpf_iter_create(sweep_link.descriptor()));
     if (!iterator) return {errno, std::generic_category()};
     shared.time_ns = boot_time_ns();
     shared.samples_none = options.mode != Mode::kPolling || ticked < next_samples;
@@ -571,7 +565,7 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
 
 Capabilities SockopsSource::capabilities() const {
   Capabilities result;
-  result.push_back({"callbacks", impl_->attach_link != nullptr,
+  result.push_back({"callbacks", static_cast<bool>(impl_->attach_link),
                     impl_->attach_link ? "a bpf_link to the cgroup: the kernel detaches when the process ends"
                                        : "stopped or closed"});
   const bool samples = impl_->sweep_link && impl_->options.mode == Mode::kPolling;
@@ -600,8 +594,7 @@ Cost SockopsSource::cost() const {
 
 void SockopsSource::stop() noexcept {
   impl_->was_forked = impl_->in_child();
-  impl_->fork_guard.reset();
-  const bool was_attached = impl_->attach_link != nullptr && !impl_->was_forked;
+  const bool was_attached = static_cast<bool>(impl_->attach_link) && !impl_->was_forked;
   impl_->attach_link.reset();
   impl_->creator_link.reset();
   impl_->sweep_link.reset();
