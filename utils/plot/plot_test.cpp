@@ -406,6 +406,27 @@ TEST(Recordings, OneFileIsDrawnByConnection) {
   EXPECT_DOUBLE_EQ(filtered[0].charts[0].series.at(0).points.at(0).y, 500e-6);
 }
 
+TEST(Recordings, AGapIsNoConnectionAndIsRemarked) {
+  auto file = recording("a", 1000, 0, 500);
+  auto gap = tcpinfo::make_record();
+  tcpinfo::set_number(gap, Field::time_ns, file.records.back().time_ns);
+  tcpinfo::set_number(gap, Field::event, TCPINFO_EVENT_GAP);
+  tcpinfo::set_number(gap, Field::source, TCPINFO_SOURCE_SOCKOPS);
+  tcpinfo::set_number(gap, Field::lost_records, 132);
+  tcpinfo::set_number(gap, Field::lost_event, TCPINFO_EVENT_SAMPLE);
+  Selection selection;
+  selection.fields = {Field::rtt};
+  std::vector<std::string> remarks;
+  const auto without = pictures({file}, selection, remarks);
+  EXPECT_THAT(remarks, testing::IsEmpty());
+  file.records.insert(file.records.begin() + 50, gap);
+  const auto with = pictures({file}, selection, remarks);
+  ASSERT_EQ(with.size(), without.size());
+  ASSERT_EQ(with[0].charts.size(), without[0].charts.size());
+  EXPECT_EQ(with[0].charts[0].series.at(0).readings, without[0].charts[0].series.at(0).readings);
+  EXPECT_THAT(remarks, testing::ElementsAre("a.jsonl: 132 records were lost; its gap records say when"));
+}
+
 TEST(Recordings, ATimeRangeLeavesOutTheRest) {
   Selection selection;
   selection.fields = {Field::rtt};

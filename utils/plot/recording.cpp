@@ -83,6 +83,13 @@ Times times_of(const Recording& recording) {
   return times;
 }
 
+std::uint64_t lost_of(const Recording& recording) {
+  std::uint64_t lost = 0;
+  for (const auto& raw : recording.records)
+    if (Record(raw).event() == TCPINFO_EVENT_GAP) lost += Record(raw).lost_records().value_or(0);
+  return lost;
+}
+
 bool overlap(const std::vector<Times>& all) {
   std::uint64_t first = 0, last = std::numeric_limits<std::uint64_t>::max();
   for (const auto& times : all) {
@@ -123,6 +130,9 @@ class Maker {
                              fmt::format("plot {}: it has no record with time_ns", recording.file.string()),
                              "record it again with all fields, or with time_ns among those of --fields");
       first = std::min(first, times.back().first);
+      if (const auto lost = lost_of(recording))
+        remarks.push_back(
+            fmt::format("{}: {} records were lost; its gap records say when", recording.file.string(), lost));
     }
     by_clock_ = selection.align == Align::kClock || (selection.align == Align::kAuto && overlap(times));
     double end = 0;

@@ -101,6 +101,21 @@ TEST_F(PathTruthTest, AgreesWithWhatThePathDid) {
                                               Field(&Comparison::note, HasSubstr("the least is 0 us more")))));
 }
 
+TEST_F(PathTruthTest, GapRecordsAreOfNoStream) {
+  link.there.data_lost = 7;
+  auto gap = tcpinfo::make_record();
+  tcpinfo::set_number(gap, tcpinfo::Field::time_ns, records.front().time_ns);
+  tcpinfo::set_number(gap, tcpinfo::Field::event, TCPINFO_EVENT_GAP);
+  tcpinfo::set_number(gap, tcpinfo::Field::source, TCPINFO_SOURCE_SOCKOPS);
+  tcpinfo::set_number(gap, tcpinfo::Field::lost_records, 132);
+  tcpinfo::set_number(gap, tcpinfo::Field::lost_event, TCPINFO_EVENT_SAMPLE);
+  for (auto* all : {&records, &sockops}) all->insert(all->begin() + 1, gap);
+  const auto all = truth();
+  EXPECT_THAT(failed(all), IsEmpty());
+  ASSERT_THAT(all.comparisons, SizeIs(5));
+  EXPECT_EQ(all.comparisons[0].compared, 3u);
+}
+
 TEST_F(PathTruthTest, ARoundTripShorterThanTheDelayIsFound) {
   records.push_back(sample(20'499, 0));
   EXPECT_THAT(failed(truth()), ElementsAre("iter min_rtt"));
