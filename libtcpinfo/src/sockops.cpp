@@ -114,7 +114,6 @@ struct SockopsSource::Impl {
   Statistics statistics;
   EventCounts told{};               // of the lost records: those that gap records have told of
   bool untold = false;              // there may be more
-  bool refused = false;             // the sink threw at a gap record: it is told again once the sink takes records
   std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
@@ -468,16 +467,17 @@ std::size_t SockopsSource::Impl::tell_gaps(const RecordSink& sink, std::size_t l
       set_number(record, Field::source, TCPINFO_SOURCE_SOCKOPS);
       set_number(record, Field::lost_records, number);
       set_number(record, Field::lost_event, event);
-      ++passed;
       try {
         sink(Record(record));
-        ++statistics.delivered[TCPINFO_EVENT_GAP];
-        told[event] += number;
       } catch (...) {
         ++statistics.lost_sink[TCPINFO_EVENT_GAP];
-        refused = true;
+        // The next drain() tries again; not counted as passed, so that whoever drains to the end gets there.
+        untold = true;
         break;
       }
+      ++passed;
+      ++statistics.delivered[TCPINFO_EVENT_GAP];
+      told[event] += number;
     }
   }
   return passed;
@@ -539,7 +539,6 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   impl_->wake_at(impl_->watermark());
   impl_->draining = true;
   DrainResult result;
-  const auto delivered_before = Statistics::sum(impl_->statistics.delivered);
   result.records = impl_->tell_gaps(sink, limit);
   for (bool first = true, more = result.records < limit; more; first = false) {
     const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
@@ -551,10 +550,6 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (more) result.error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
   }
   impl_->draining = false;
-  if (impl_->refused && Statistics::sum(impl_->statistics.delivered) > delivered_before) {
-    impl_->refused = false;
-    impl_->untold = true;
-  }
   if (impl_->closing) {
     close();
   } else {

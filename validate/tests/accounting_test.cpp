@@ -296,8 +296,9 @@ TEST_F(Accounting, AGapRecordThatTheSinkRefusesIsToldAgain) {
     const auto listener = lab::listen(Ip::kV4);
     auto pairs = connect(listener, 4);
     talk(pairs);
-    const auto lost = source.statistics().lost_ring[TCPINFO_EVENT_SAMPLE];
-    ASSERT_GT(lost, 0u);
+    source.stop();
+    const auto lost = source.statistics().lost_ring;
+    ASSERT_GT(lost[TCPINFO_EVENT_SAMPLE], 0u);
 
     // A sink that takes nothing: the drain comes to its end all the same.
     const auto refuse = [](const Record&) { throw std::runtime_error("no room"); };
@@ -305,20 +306,17 @@ TEST_F(Accounting, AGapRecordThatTheSinkRefusesIsToldAgain) {
     while (source.drain(refuse).records > 0) ASSERT_LT(++drains, 100u);
     auto statistics = source.statistics();
     EXPECT_EQ(Statistics::sum(statistics.delivered), 0u);
-    EXPECT_EQ(statistics.lost_sink[TCPINFO_EVENT_GAP], 1u);
-    EXPECT_EQ(statistics.emitted[TCPINFO_EVENT_GAP], 1u);
-    EXPECT_GT(statistics.lost_sink[TCPINFO_EVENT_OPEN], 0u);
+    EXPECT_GT(statistics.lost_sink[TCPINFO_EVENT_GAP], 0u);
+    EXPECT_EQ(statistics.lost_sink[TCPINFO_EVENT_OPEN], 8u);
+    EXPECT_TRUE(source.next_deadline()) << "there is something to tell";
 
-    // It takes records again, and is told although nothing more was lost.
-    pairs[0].client.send(1);
-    pairs[0].server.receive(1);
-    source.stop();
+    // It is told although nothing more is lost, and nothing else comes.
     Books books;
     books.drain(source);
-    EXPECT_EQ(source.statistics().lost_ring[TCPINFO_EVENT_SAMPLE], lost);
-    EXPECT_EQ(books.told[TCPINFO_EVENT_SAMPLE], lost);
+    EXPECT_EQ(books.told, lost);
     EXPECT_EQ(books.taken[TCPINFO_EVENT_GAP], 1u);
     statistics = source.statistics();
+    EXPECT_EQ(statistics.lost_ring, lost);
     for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
       EXPECT_EQ(statistics.emitted[event],
                 statistics.delivered[event] + statistics.lost_ring[event] + statistics.lost_sink[event]);

@@ -50,7 +50,7 @@ using EventCounts = std::array<std::uint64_t, kEventCount>;  ///< indexed by tcp
 /// nothing more, the gap records' numbers add up to lost_ring, event by event.
 ///
 /// A gap record is the source's own: as event gap it counts as emitted when it is passed, and as delivered, or as
-/// lost_sink where the sink threw; its number is then told by a further gap record once the sink takes records again.
+/// lost_sink where the sink threw; its number is then told again by the next drain().
 /// What the sink refuses is told by lost_sink only: whoever throws knows. There is no queue between rings and sink in
 /// which more could be lost.
 struct Statistics {
