@@ -214,9 +214,10 @@ Owners::Impl::Impl(const OwnersOptions& chosen) : options(chosen), entries(chose
 int Owners::Impl::load() {
   const std::uint64_t id = options.cgroup.empty() ? 0 : cgroup_id(options.cgroup);
   const LibbpfLog log;
+  const bpf::OpenOptions open_options;
   int error = sys::fault("load holders");
   if (!error) {
-    skeleton.reset(owners__open());
+    skeleton.reset(owners__open_opts(open_options.get()));
     if (!skeleton) error = errno;
   }
   if (!error) {

@@ -20,6 +20,7 @@ namespace tcpinfo {
 namespace {
 
 static_assert(static_cast<int>(Privilege::kDacOverride) == CAP_DAC_OVERRIDE);
+static_assert(static_cast<int>(Privilege::kDacReadSearch) == CAP_DAC_READ_SEARCH);
 static_assert(static_cast<int>(Privilege::kNetAdmin) == CAP_NET_ADMIN);
 static_assert(static_cast<int>(Privilege::kSysPtrace) == CAP_SYS_PTRACE);
 static_assert(static_cast<int>(Privilege::kSysAdmin) == CAP_SYS_ADMIN);
@@ -47,6 +48,8 @@ std::string_view name(Privilege privilege) noexcept {
   switch (privilege) {
     case Privilege::kDacOverride:
       return "CAP_DAC_OVERRIDE";
+    case Privilege::kDacReadSearch:
+      return "CAP_DAC_READ_SEARCH";
     case Privilege::kNetAdmin:
       return "CAP_NET_ADMIN";
     case Privilege::kSysPtrace:

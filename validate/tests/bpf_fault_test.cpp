@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 
 #include <filesystem>
 #include <fstream>
@@ -124,6 +125,26 @@ TEST(KernelStatisticsFault, SaysWhatIsMissing) {
     EXPECT_EQ(descriptors(), before + 2);
   }
   EXPECT_EQ(descriptors(), before);
+}
+
+TEST(PrivilegesFault, WhatFailsChangesNothing) {
+  const auto before = tcpinfo::Privileges::effective();
+  const auto error_of = [](auto&& call) -> std::string {
+    tcpinfo::sys::fault_hook = [](std::string_view) noexcept { return EPERM; };
+    std::string text;
+    try {
+      call();
+    } catch (const tcpinfo::Error& error) {
+      EXPECT_EQ(error.code(), std::errc::operation_not_permitted);
+      text = error.what();
+    }
+    tcpinfo::sys::fault_hook = nullptr;
+    return text;
+  };
+  EXPECT_THAT(error_of([] { tcpinfo::Privileges::drop({}); }), testing::HasSubstr("drop capabilities"));
+  EXPECT_THAT(error_of([] { tcpinfo::forbid_new_privileges(); }), testing::HasSubstr("forbid new privileges"));
+  EXPECT_EQ(tcpinfo::Privileges::effective(), before);
+  EXPECT_EQ(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), 0);
 }
 
 TEST(IterFault, AReadThatFailsEndsThePassAndTheNextOneIsWhole) {

@@ -333,6 +333,26 @@ TEST_F(Privileged, RunTimeStatisticsGoOnWithNone) {
   });
 }
 
+TEST_F(Privileged, OwnersAreFoundWithNone) {
+  in_thread([&] {
+    become(kNobody, bits({Privilege::kBpf, Privilege::kPerfmon}));
+    tcpinfo::Owners owners;
+    const auto source = iter();
+    Privileges::drop({});
+    const auto listener = lab::listen(Ip::kV4);
+    const auto [client, server] = pair(listener);
+    const auto records = lab::snapshot(*source);
+    const auto* record = lab::find(records, client.cookie());
+    ASSERT_NE(record, nullptr);
+    owners.find(Record(*record));
+    owners.refresh();
+    const auto* owner = owners.find(Record(*record));
+    ASSERT_NE(owner, nullptr);
+    EXPECT_EQ(owner->pid, static_cast<std::uint32_t>(getpid()));
+    EXPECT_EQ(owner->holders, 1u) << "by iter/task_file, as the record of an iterator has no inode";
+  });
+}
+
 TEST_F(Privileged, AnotherNamespaceIsReadWithWhatThatNeeds) {
   const lab::Netns netns("tcpinfo-privilege");
   std::optional<lab::Socket> listener, client, server;

@@ -13,12 +13,13 @@ namespace tcpinfo {
 /// Capabilities that something in this library, or a program that uses it, may need; the values are the kernel's
 /// (capabilities(7)).
 enum class Privilege : std::uint8_t {
-  kDacOverride = 1,  ///< CAP_DAC_OVERRIDE: files of others
-  kNetAdmin = 12,    ///< CAP_NET_ADMIN: load sock_ops; in older kernels ulp by inet_diag
-  kSysPtrace = 19,   ///< CAP_SYS_PTRACE: the executable and the descriptors of others' processes
-  kSysAdmin = 21,    ///< CAP_SYS_ADMIN: enter network namespaces, switch BPF run-time statistics on
-  kPerfmon = 38,     ///< CAP_PERFMON: load programs that read the kernel's structures
-  kBpf = 39,         ///< CAP_BPF: load BPF programs, make maps
+  kDacOverride = 1,    ///< CAP_DAC_OVERRIDE: files and directories of others
+  kDacReadSearch = 2,  ///< CAP_DAC_READ_SEARCH: the same to read, and cgroups by their id
+  kNetAdmin = 12,      ///< CAP_NET_ADMIN: load sock_ops; in older kernels ulp by inet_diag
+  kSysPtrace = 19,     ///< CAP_SYS_PTRACE: the executable and the descriptors of others' processes
+  kSysAdmin = 21,      ///< CAP_SYS_ADMIN: enter network namespaces, switch BPF run-time statistics on
+  kPerfmon = 38,       ///< CAP_PERFMON: load programs that read the kernel's structures
+  kBpf = 39,           ///< CAP_BPF: load BPF programs, make maps
 };
 
 /// "CAP_BPF". Thread safe.
@@ -27,12 +28,17 @@ TCPINFO_EXPORT std::string_view name(Privilege privilege) noexcept;
 /// A set of capabilities. Thread safe.
 ///
 /// What needs them:
-/// - SockopsSource: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON to open it, none afterwards.
+/// - SockopsSource: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON to open it, none afterwards to stream and to sweep. To adopt
+///   older connections of other network namespaces, which the first tick() and drain() do, and to bring back callback
+///   flags there: CAP_SYS_ADMIN, and CAP_SYS_PTRACE for processes of others. To notice other programs that are attached
+///   later: CAP_NET_ADMIN; flags that they overwrite come back without, too.
 /// - IterSource: CAP_BPF and CAP_PERFMON to open it, none afterwards; in another namespace (IterOptions::netns)
 ///   CAP_SYS_ADMIN as well, to open it and for each pass.
 /// - InetDiagSource: none (in older kernels CAP_NET_ADMIN for ulp); in another namespace CAP_SYS_ADMIN to open it,
 /// none
 ///   afterwards.
+/// - Owners: CAP_BPF and CAP_PERFMON to open it; to look for owners none, but CAP_SYS_PTRACE for the executables of
+///   others' processes, and CAP_DAC_READ_SEARCH for paths of cgroups at once.
 /// - KernelStatistics: CAP_SYS_ADMIN to switch them on, none to read them.
 /// - Source::cost(): none, but for ProgramCost::code_bytes CAP_BPF.
 ///
