@@ -75,6 +75,7 @@ StreamSettings check(const StreamArguments& given) {
   settings.stats = given.stats;
   settings.cost = given.cost;
   settings.adopt = !given.no_adopt;
+  settings.keep_privileges = given.keep_privileges;
   if (given.every) settings.every = parse_duration("--every", *given.every);
 
   if (sockops) {
@@ -222,8 +223,6 @@ class Stream {
     consumer_.begin();
     // With the privileges that we were given, which are its own to drop.
     if (companion_) companion_->start();
-    tcpinfo::Privileges::drop(settings.keep);
-    if (!settings.executes) tcpinfo::forbid_new_privileges();
   }
 
   Exit run() {
@@ -244,6 +243,7 @@ class Stream {
 
     std::optional<Failure> failure;
     try {
+      if (!settings_.keep_privileges && !settings_.executes) give_up_privileges();
       loop_.run();
       monitor_.stop();
       monitor_.source().stop();
@@ -273,6 +273,30 @@ class Stream {
   }
 
  private:
+  // Connections that are older than the attach may be in namespaces that only CAP_SYS_ADMIN enters: they come first. That
+  // they have come shows by the source's having nothing to do; a host where it always has is not waited for.
+  void give_up_privileges() {
+    using Clock = tcpinfo::Source::Clock;
+    auto& source = monitor_.source();
+    const auto most = Clock::now() + std::chrono::seconds(5);
+    for (auto now = Clock::now(); is_sockops() && now < most && written_ < settings_.count; now = Clock::now()) {
+      if (source.tick(now)) break;  // the next one tells
+      source.drain(
+          [this](const tcpinfo::Record& record) {
+            consumer_.append(record);
+            ++written_;
+          },
+          std::min<std::uint64_t>(kTurn, settings_.count - written_));
+      consumer_.flush();
+      if (const auto due = source.next_deadline(); !due || *due > now) break;
+    }
+    if (written_ == settings_.count) loop_.stop();
+    tcpinfo::Privileges::drop(settings_.keep);
+    tcpinfo::forbid_new_privileges();
+  }
+
+  static constexpr std::size_t kTurn = 256;
+
   void stop_at_signals() {
     signals_.add(SIGINT);
     signals_.add(SIGTERM);
@@ -368,7 +392,6 @@ class Stream {
 
   // What was made before the end is shown, within bounds: a host that is busy enough makes more all the time.
   void take_what_is_left() {
-    constexpr std::size_t kTurn = 256;
     const auto cpus = static_cast<std::uint64_t>(sysconf(_SC_NPROCESSORS_CONF));
     for (std::uint64_t most = is_sockops() ? (settings_.ring_bytes + settings_.life_cycle_ring_bytes) / 64 * cpus : 0;
          most > 0 && written_ < settings_.count;) {
@@ -516,6 +539,10 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
       "--cost", given.cost,
       "Say on standard error what this costs: CPU time of its programs and of this process, wake-ups, memory; "
       "sockops and iter: needs CAP_SYS_ADMIN");
+  command.add_flag("--keep-privileges", given.keep_privileges,
+                   "Keep the capabilities, which are dropped once the source is open; sockops: callback flags that other "
+                   "programs overwrite then come back in other network namespaces, too (CAP_SYS_ADMIN, CAP_SYS_PTRACE), "
+                   "and programs that are attached later are noticed at once (CAP_NET_ADMIN)");
   option("--every", given.every, "TIME", "Time between two lines of --cost [1s]");
   option("--ring-size", given.ring_size, "SIZE",
          "sockops, polling: bytes of the ring buffer of each CPU for samples, a power of two, as 64K [512K]");

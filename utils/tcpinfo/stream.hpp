@@ -22,8 +22,7 @@ namespace cli {
 struct StreamArguments {
   std::optional<std::string> cgroup, pid, unit, source, mode, interval, filter, trigger, duration, stats, latency,
       ring_size, life_cycle_ring_size, netns, count, every;
-  bool cost = false;
-  bool no_adopt = false;
+  bool cost = false, keep_privileges = false, no_adopt = false;
 };
 
 void add_stream_options(CLI::App& command, StreamArguments& given);
@@ -47,9 +46,12 @@ struct StreamSettings {
   bool cost = false;
   bool adopt = true;
   std::chrono::nanoseconds every = std::chrono::seconds(1);
-  /// What is needed after the source is open; all else is dropped then. What a feature needs, it adds.
+  /// What is needed once the source is open and has adopted older connections; all else is dropped then. What a feature
+  /// needs, it adds.
   tcpinfo::Privileges keep;
-  /// A command of the user's is started afterwards, which may be sudo.
+  /// Nothing is dropped.
+  bool keep_privileges = false;
+  /// A command of the user's is started afterwards, which has our privileges, too, and may be sudo: nothing is dropped.
   bool executes = false;
 };
 

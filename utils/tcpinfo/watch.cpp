@@ -29,6 +29,8 @@ struct Arguments {
 Exit watch(const Arguments& given) {
   auto settings = check(given.stream);
   settings.owners = given.owner;
+  // The executables of others' processes, and paths of cgroups by their ids.
+  if (given.owner) settings.keep |= {tcpinfo::Privilege::kSysPtrace, tcpinfo::Privilege::kDacReadSearch};
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
   Printer printer(Output::standard(), format, fields,
@@ -79,8 +81,9 @@ void add_watch(CLI::App& app, Command& chosen) {
       "sweeps and passes are system time of this process.\n"
       "What other programs cost meanwhile: bpftool prog show (run_time_ns, run_cnt).\n"
       "\n"
-      "Once it has begun, this process has no privileges any more: no capabilities (--cost keeps CAP_BPF, iter with\n"
-      "--netns CAP_SYS_ADMIN) and none to come (no_new_privs). Who may begin: see tcpinfo doctor.\n"
+      "Once it has begun, this process has no privileges any more: no capabilities (but with --cost CAP_BPF, with --owner\n"
+      "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs).\n"
+      "Who may begin: see tcpinfo doctor.\n"
       "\n"
       "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"
       "Ends at --duration, --count, SIGINT or SIGTERM, then says on standard error what was emitted, delivered, lost.");

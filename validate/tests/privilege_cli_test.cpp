@@ -180,6 +180,26 @@ TEST_F(PrivilegeCli, WatchStreamsWithNone) {
   EXPECT_THAT(outcome.err, AllOf(HasSubstr(" 0 lost"), HasSubstr("2 connections")));
 }
 
+// Adoption enters the namespace before the drop.
+TEST_F(PrivilegeCli, OlderConnectionsOfOtherNamespacesAreAdopted) {
+  const lab::Netns netns("tcpinfo-privilege");
+  // A process of the cgroup in that namespace, with a connection.
+  const lab::InCgroup in(cgroup_);
+  const lab::Process holder({.command = {"sleep", "60"}, .cgroup = &cgroup_, .netns = &netns});
+  lab::Socket client, server;
+  netns.run([&] {
+    const auto listener = lab::listen(Ip::kV4);
+    client = lab::Socket(Ip::kV4);
+    lab::connect(client, Ip::kV4, listener.local_port());
+    server = lab::accept(listener);
+  });
+  Running running(watch());
+  if (!running.is_open()) return;
+  expect_only(running.pid(), 0);
+  EXPECT_TRUE(running.writes(R"("event":"adopted")"));
+  EXPECT_EQ(running.end(SIGTERM).code, 0);
+}
+
 TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
   const lab::Netns netns("tcpinfo-privilege");
   const auto expect = [&](const Words& more, std::uint64_t wanted) {
@@ -191,6 +211,7 @@ TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
   };
   expect({"--cost"}, bit(tcpinfo::Privilege::kBpf));
   expect({"--source", "iter"}, 0);
+  expect({"--owner"}, bit(tcpinfo::Privilege::kSysPtrace) | bit(tcpinfo::Privilege::kDacReadSearch));
   expect({"--source", "iter", "--netns", netns.path()}, bit(tcpinfo::Privilege::kSysAdmin));
   expect({"--source", "inet_diag", "--netns", netns.path()}, 0);
 }
