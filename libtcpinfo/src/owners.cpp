@@ -153,7 +153,6 @@ struct Owners::Impl {
   sys::Fd mount_fd;
   bool opens_cgroups = false;                                 // by id
   detail::Lru<std::uint64_t, std::string> cgroups{kCgroups};  // by id; empty: there is none any more
-  bool searched = false;                                      // the whole hierarchy, in this refresh
 
   detail::Lru<std::uint64_t, std::uint32_t> netns_inodes{kNamespaces};  // by cookie
   std::unordered_map<std::uint64_t, std::string> netns_names;           // by inode, of this refresh
@@ -182,8 +181,8 @@ struct Owners::Impl {
   void search_descriptors(const std::string& pid_text, std::uint32_t pid, Found& by_inode);
   void resolve();
   void settle(Entry& entry, const Holder* holder, bool walked);
-  const std::string& cgroup_path(std::uint64_t id);
-  std::string open_cgroup(std::uint64_t id) const;
+  std::string open_cgroup(std::uint64_t id);
+  void find_cgroups();
   void search_cgroups();
   std::string netns_name(std::uint64_t cookie);
 };
@@ -247,7 +246,8 @@ void Owners::Impl::open_mount() {
   }
   mount_fd.reset(::open(mount.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat status {};
-  opens_cgroups = mount_fd && fstat(mount_fd.get(), &status) == 0 && !open_cgroup(status.st_ino).empty();
+  opens_cgroups = mount_fd && fstat(mount_fd.get(), &status) == 0;
+  if (opens_cgroups) opens_cgroups = !open_cgroup(status.st_ino).empty();
 }
 
 // What a process is called and runs now. Read again in every refresh: it may have become another one, or execute
@@ -318,7 +318,7 @@ int Owners::Impl::search_proc(Found& by_inode) {
   return 0;
 }
 
-std::string Owners::Impl::open_cgroup(std::uint64_t id) const {
+std::string Owners::Impl::open_cgroup(std::uint64_t id) {
   // kernel v6.18 include/linux/exportfs.h FILEID_KERNFS: the id is all of the handle.
   constexpr int kFileidKernfs = 0xfe;
   alignas(file_handle) std::array<std::byte, sizeof(file_handle) + sizeof(id)> storage{};
@@ -327,6 +327,7 @@ std::string Owners::Impl::open_cgroup(std::uint64_t id) const {
   handle->handle_type = kFileidKernfs;
   std::memcpy(handle->f_handle, &id, sizeof(id));
   const sys::Fd directory(open_by_handle_at(mount_fd.get(), handle, O_PATH | O_CLOEXEC));
+  if (!directory && errno == EPERM) opens_cgroups = false;
   if (!directory) return {};
   const auto path = read_link("/proc/self/fd/" + std::to_string(directory.get()));
   if (path == mount) return "/";
@@ -354,12 +355,18 @@ void Owners::Impl::search_cgroups() {
   }
 }
 
-// Ids are never given again: a path that is known stays right, also when the cgroup is gone.
-const std::string& Owners::Impl::cgroup_path(std::uint64_t id) {
-  if (const auto* known = cgroups.find(id)) return *known;
-  auto& path = cgroups.insert(id);
-  if (opens_cgroups) path = open_cgroup(id);
-  return path;
+// Of those that are asked for. Ids are never given again: a path that is known stays right, also when the cgroup is
+// gone.
+void Owners::Impl::find_cgroups() {
+  if (!mount_fd) return;
+  bool searches = false;
+  for (auto& [key, entry] : entries) {
+    if (!entry.wanted || entry.cgroup_id == 0 || cgroups.find(entry.cgroup_id)) continue;
+    auto& path = cgroups.insert(entry.cgroup_id);
+    if (opens_cgroups) path = open_cgroup(entry.cgroup_id);
+    searches |= !opens_cgroups;
+  }
+  if (searches) search_cgroups();
 }
 
 std::string Owners::Impl::netns_name(std::uint64_t cookie) {
@@ -398,7 +405,7 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder, bool walked) {
   if (walked) owner.holders = holder ? holder->holders : 0;
 
   if (owner.cgroup.empty() && entry.cgroup_id != 0) {
-    owner.cgroup = cgroup_path(entry.cgroup_id);
+    if (const auto* path = cgroups.find(entry.cgroup_id)) owner.cgroup = *path;
     auto read = parse_cgroup_path(owner.cgroup);
     owner.unit = std::move(read.unit);
     owner.container = std::move(read.container);
@@ -430,15 +437,7 @@ void Owners::Impl::resolve() {
     if (error) throw std::system_error(code_of(error));
   }
 
-  if (!opens_cgroups && mount_fd) {
-    bool is_new = false;
-    for (auto& [key, entry] : entries)
-      if (entry.wanted && entry.cgroup_id != 0 && !cgroups.find(entry.cgroup_id)) {
-        cgroups.insert(entry.cgroup_id);
-        is_new = true;
-      }
-    if (is_new) search_cgroups();
-  }
+  find_cgroups();
   for (auto& [key, entry] : entries) {
     if (!entry.wanted) continue;
     const auto place = found.find(link ? key.cookie : entry.inode);

@@ -29,8 +29,7 @@ struct Arguments {
 Exit watch(const Arguments& given) {
   auto settings = check(given.stream);
   settings.owners = given.owner;
-  // The executables of others' processes, and paths of cgroups by their ids.
-  if (given.owner) settings.keep |= {tcpinfo::Privilege::kSysPtrace, tcpinfo::Privilege::kDacReadSearch};
+  if (given.owner) settings.keep |= {tcpinfo::Privilege::kSysPtrace};  // the executables of others' processes
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
   Printer printer(Output::standard(), format, fields,

@@ -486,6 +486,30 @@ TEST_F(OwnerTest, WithoutPrivilegeOwnSocketsAreFound) {
   if (failure) std::rethrow_exception(failure);
 }
 
+// What was opened with privileges goes on without them.
+TEST_F(OwnerTest, PrivilegesMayBeDroppedMeanwhile) {
+  std::exception_ptr failure;
+  std::thread([&] {
+    try {
+      const lab::InCgroup in(cgroup);
+      tcpinfo::SockopsSource source(options());
+      auto owners = make_owners();
+      const auto listener = lab::listen(Ip::kV4);
+      lab::drop_capabilities();
+      const auto pair = lab::connected(listener, Ip::kV4);
+      drain(source);
+      const auto owner = owner_of(owners, pair.server.cookie());
+      EXPECT_EQ(owner.pid, static_cast<std::uint32_t>(getpid()));
+      EXPECT_EQ(owner.holders, 1u);
+      EXPECT_EQ(owner.cgroup, "/" + cgroup.path().filename().string());
+      EXPECT_NE(owner.netns, "");
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }).join();
+  if (failure) std::rethrow_exception(failure);
+}
+
 TEST_F(OwnerTest, SocketsOfOtherSourcesAreFoundByTheirCookie) {
   inside([&] {
     const auto listener = lab::listen(Ip::kV6);

@@ -110,7 +110,7 @@ struct OwnersStatistics {
 /// message, held by io_uring or a BPF map alone; of these the maker is named, if the record has it
 /// (SockopsOptions::owners).
 ///
-/// iter/task_file needs CAP_BPF and CAP_PERFMON, kernel 6.1 and BTF; executables of others' processes CAP_SYS_PTRACE.
+/// iter/task_file needs CAP_BPF and CAP_PERFMON to open it and none afterwards, kernel 6.1 and BTF; executables of others' processes CAP_SYS_PTRACE.
 /// The cgroup's path is found by its id with CAP_DAC_READ_SEARCH, without by looking through the hierarchy. Not thread
 /// safe; different objects are independent of each other. Makes no threads.
 class TCPINFO_EXPORT Owners {
