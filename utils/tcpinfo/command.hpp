@@ -41,6 +41,8 @@ using Command = std::function<Exit()>;
 
 /// Each adds its subcommand; when that is the one on the command line, `chosen` becomes what to run.
 void add_watch(CLI::App& app, Command& chosen);
+void add_record(CLI::App& app, Command& chosen);
+void add_replay(CLI::App& app, Command& chosen);
 void add_snapshot(CLI::App& app, Command& chosen);
 void add_fields(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);

@@ -65,6 +65,8 @@ Exit parse_and_run(int argc, char** argv) {
       "  tcpinfo watch                        every TCP connection that begins from now on\n"
       "  tcpinfo watch --mode close | jq .    one line with the final totals a connection\n"
       "  tcpinfo run -o curl.jsonl -- curl -O http://example.org/file   every connection of one command\n"
+      "  tcpinfo record -o day.zst            the same into a file, for later\n"
+      "  tcpinfo replay day.zst               what was recorded\n"
       "  tcpinfo snapshot                     every TCP socket as it is now\n"
       "  tcpinfo fields                       what the names in the output mean\n"
       "\n"
@@ -72,6 +74,8 @@ Exit parse_and_run(int argc, char** argv) {
 
   Command chosen;
   add_watch(app, chosen);
+  add_record(app, chosen);
+  add_replay(app, chosen);
   add_snapshot(app, chosen);
   add_fields(app, chosen);
   add_doctor(app, chosen);

@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include <tcpinfo/owner.hpp>
+#include <tcpinfo/record.hpp>
+#include <tcpinfo/source.hpp>
+
+#include "output.hpp"
 #include "record_writer.hpp"
 #include "stream.hpp"
 
 namespace cli {
 
 /// Prints the records of a stream in one of the formats.
-class Printer final : public Consumer {
+class Printer : public Consumer {
  public:
-  /// With `owners`, the records carry their owners.
+  /// With `owners`, the records carry their owners. The table counts times from `start_ns`, boot time.
   Printer(Output output, Format format, const std::vector<tcpinfo::Field>& fields,
-          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt)
-      : output_(std::move(output)), format_(format), fields_(fields), owners_(std::move(owners)) {}
+          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt,
+          std::uint64_t start_ns = tcpinfo::boot_time_ns())
+      : output_(std::move(output)), format_(format), fields_(fields), owners_(std::move(owners)), start_ns_(start_ns) {}
 
   int descriptor() const noexcept override { return output_.descriptor(); }
   /// Writes the schema or a header.
-  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_); }
+  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_, start_ns_); }
   void append(const tcpinfo::Record& record) override { writer_->append(record); }
   void flush() override { writer_->flush(); }
   void finish() override {
@@ -34,6 +41,7 @@ class Printer final : public Consumer {
   Format format_;
   std::vector<tcpinfo::Field> fields_;
   std::optional<tcpinfo::OwnersOptions> owners_;
+  std::uint64_t start_ns_;
   std::optional<RecordWriter> writer_;
 };
 

@@ -8,8 +8,6 @@
 
 #include <fmt/format.h>
 
-#include <tcpinfo/source.hpp>
-
 #include "command.hpp"
 #include "units.hpp"
 
@@ -37,7 +35,7 @@ std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) 
 }
 
 RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
-                           std::optional<tcpinfo::OwnersOptions> owners)
+                           std::optional<tcpinfo::OwnersOptions> owners, std::uint64_t start_ns)
     : format_(format),
       output_(output),
       tells_gaps_(fields.empty() || std::ranges::any_of(fields,
@@ -48,7 +46,7 @@ RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fie
                                                         })),
       json_(fields, owners.has_value()),
       csv_(fields, owners.has_value()),
-      table_(kind, terminal_size(output.descriptor()), tcpinfo::boot_time_ns(), fields, owners.has_value()) {
+      table_(kind, terminal_size(output.descriptor()), start_ns, fields, owners.has_value()) {
   if (owners) owners_.emplace(*owners);
   if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
   if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';

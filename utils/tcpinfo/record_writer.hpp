@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <tcpinfo/csv.hpp>
 #include <tcpinfo/json.hpp>
 #include <tcpinfo/owner.hpp>
+#include <tcpinfo/source.hpp>
 
 #include "output.hpp"
 #include "table.hpp"
@@ -29,8 +31,10 @@ std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
 /// them at once.
 class RecordWriter {
  public:
+  /// The table counts times from `start_ns`, boot time.
   RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
-               std::optional<tcpinfo::OwnersOptions> owners = std::nullopt);
+               std::optional<tcpinfo::OwnersOptions> owners = std::nullopt,
+               std::uint64_t start_ns = tcpinfo::boot_time_ns());
 
   void append(const tcpinfo::Record& record);
   void flush();

@@ -24,6 +24,7 @@
 #include <fmt/format.h>
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
+#include <boost/asio/error.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
@@ -68,6 +69,7 @@ StreamSettings check(const StreamArguments& given) {
     settings.life_cycle_ring_bytes = parse_size("--life-cycle-ring-size", *given.life_cycle_ring_size);
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
+  settings.filter_text = given.filter.value_or("");
   if (given.trigger) settings.trigger = tcpinfo::Trigger::parse(*given.trigger);
   settings.cgroup = find_cgroup(given.cgroup, given.pid, given.unit);
   settings.netns = given.netns.value_or("");
@@ -198,6 +200,7 @@ struct Account {
   tcpinfo::EventCounts left;  // made between the last look into the ring and the end
   std::uint64_t written = 0;
   std::uint64_t errors = 0;
+  tcpinfo::EventCounts refused{};  // by the consumer; among those lost in the sink
 };
 
 // Before the programs are loaded, so that their first run is counted. A source without programs needs no privilege.
@@ -218,6 +221,7 @@ class Stream {
         companion_moves_(loop_),
         end_(loop_),
         cost_timer_(loop_),
+        consumer_timer_(loop_),
         monitor_(loop_, handling_signals(open_source)),
         stats_(settings.stats ? std::optional(Output::create(*settings.stats)) : std::nullopt) {
     consumer_.begin();
@@ -240,6 +244,7 @@ class Stream {
                    [this](const boost::system::error_code& error) { on_error(error); });
 
     if (companion_) await_companion();
+    tick_consumer_later();
 
     std::optional<Failure> failure;
     try {
@@ -259,10 +264,12 @@ class Stream {
     if (!failure) failure = failure_;
     if (settings_.cost) last_cost_ = read_cost(monitor_.source());
     monitor_.close();
+    consumer_.close(monitor_.statistics());
 
     Account account(monitor_.statistics());
     account.written = written_;
     account.errors = errors_;
+    account.refused = consumer_.refused();
     if (stats_) write_statistics(account);
     if (!reader_gone_) {
       print_summary(account);
@@ -335,7 +342,7 @@ class Stream {
     });
   }
 
-  bool is_sockops() const { return settings_.source == tcpinfo::SourceId::kSockops; }
+  bool is_sockops() const { return !settings_.replay && settings_.source == tcpinfo::SourceId::kSockops; }
 
   void on_record(const tcpinfo::Record& record) {
     consumer_.append(record);
@@ -345,12 +352,30 @@ class Stream {
       asio::post(loop_, [this] {
         flush_posted_ = false;
         consumer_.flush();
+        tick_consumer_later();
       });
     }
     if (++written_ == settings_.count) {
       monitor_.stop();
       loop_.stop();
     }
+  }
+
+  void tick_consumer_later() {
+    const auto due = consumer_.next_deadline();
+    if (due == consumer_due_) return;
+    consumer_due_ = due;
+    if (!due) {
+      consumer_timer_.cancel();
+      return;
+    }
+    consumer_timer_.expires_at(*due);
+    consumer_timer_.async_wait([this](const auto& error) {
+      if (error) return;
+      consumer_due_.reset();
+      consumer_.tick(monitor_.statistics());
+      tick_consumer_later();
+    });
   }
 
   // The next moment counts from the one that was due, so that the lines keep their pace; after a stall it starts anew.
@@ -370,6 +395,7 @@ class Stream {
   static void say(const std::string& text) { std::fputs(text.c_str(), stderr); }
 
   void on_error(const boost::system::error_code& error) {
+    if (error == asio::error::eof) return loop_.stop();
     const bool is_gone = error == boost::system::error_code(make_error_code(tcpinfo::Errc::kCgroupGone));
     if (is_gone && is_last_) return loop_.stop();
     ++errors_;
@@ -386,7 +412,9 @@ class Stream {
       default:
         break;
     }
-    failure_.emplace(kFailed, fmt::format("read from {}: {}", tcpinfo::name(monitor_.source().id()), error.message()));
+    failure_.emplace(kFailed, fmt::format("read from {}: {}",
+                                          settings_.replay ? "a recording" : tcpinfo::name(monitor_.source().id()),
+                                          error.message()));
     loop_.stop();
   }
 
@@ -474,13 +502,16 @@ class Stream {
       }
     };
     cause("ring full", s.lost_ring);
-    cause("not wanted after the end", s.lost_sink);
+    cause("refused", account.refused);
+    auto unwanted = s.lost_sink;
+    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) unwanted[event] -= account.refused[event];
+    cause("not wanted after the end", unwanted);
     cause("left in the ring at the end", account.left);
     if (account.lost() > 0) text += ')';
     if (is_sockops())
       text += fmt::format("; {} connections, {} adopted, {} filtered out, {} untracked", s.connections,
                           s.emitted[TCPINFO_EVENT_ADOPTED], s.filtered, s.untracked);
-    else
+    else if (!settings_.replay)
       text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
     if (!settings_.trigger.empty()) text += fmt::format("; {} samples not triggered", s.untriggered);
     if (s.malformed > 0) text += fmt::format("; {} malformed", s.malformed);
@@ -499,6 +530,8 @@ class Stream {
   asio::posix::stream_descriptor companion_moves_;
   asio::steady_timer end_;
   asio::steady_timer cost_timer_;
+  asio::steady_timer consumer_timer_;
+  std::optional<tcpinfo::Source::Clock::time_point> consumer_due_;
   tcpinfo::Monitor monitor_;
   std::optional<Output> stats_;
   std::optional<Failure> failure_;

@@ -39,6 +39,8 @@ struct StreamSettings {
   std::size_t life_cycle_ring_bytes = tcpinfo::SockopsOptions{}.life_cycle_ring_bytes;
   tcpinfo::Filter filter;
   tcpinfo::Trigger trigger;
+  std::string filter_text;  // what it was made from
+  bool replay = false;      // the source reads recordings
   std::optional<std::chrono::nanoseconds> duration;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
   std::optional<std::string> stats;
@@ -61,6 +63,7 @@ StreamSettings check(const StreamArguments& given);
 std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings);
 
 /// Where the records of a stream go. What its functions throw ends the stream: OutputClosed, OutputInterrupted, Failure.
+/// Only append() may refuse a record by throwing anything: then it is counted as lost in the sink.
 class Consumer {
  public:
   virtual ~Consumer() = default;
@@ -71,8 +74,15 @@ class Consumer {
   virtual void append(const tcpinfo::Record& record) = 0;
   /// After all the records of a turn.
   virtual void flush() = 0;
+  /// When tick() is due; asked again after each turn and each tick().
+  virtual std::optional<tcpinfo::Source::Clock::time_point> next_deadline() const noexcept { return std::nullopt; }
+  virtual void tick(const tcpinfo::Statistics&) {}
+  /// Records that append() refused, by event.
+  virtual tcpinfo::EventCounts refused() const noexcept { return {}; }
   /// At the end, once.
   virtual void finish() = 0;
+  /// After it, and after a failure too: the source's books are closed.
+  virtual void close(const tcpinfo::Statistics&) {}
   /// What was appended and cannot be written any more is not wanted.
   virtual void discard() noexcept {}
 };

@@ -63,11 +63,11 @@ std::size_t edits(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::chrono::nanoseconds parse_duration(std::string_view option, std::string_view text) {
-  static constexpr Suffix kSuffixes[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}};
+  static constexpr Suffix kSuffixes[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"min", 60e9}, {"h", 3600e9}};
   constexpr double kLimit = 9.2e18;  // of nanoseconds in 64 bits
   if (const auto value = parse_scaled(text, kSuffixes, kLimit))
     return std::chrono::nanoseconds(static_cast<std::int64_t>(*value + 0.5));
-  usage_error(fmt::format("{} {}: not a time (a number followed by ns, us, ms or s, as 100ms)", option, text));
+  usage_error(fmt::format("{} {}: not a time (a number followed by ns, us, ms, s, min or h, as 100ms)", option, text));
 }
 
 std::size_t parse_size(std::string_view option, std::string_view text) {

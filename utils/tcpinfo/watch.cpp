@@ -81,7 +81,7 @@ void add_watch(CLI::App& app, Command& chosen) {
       "What other programs cost meanwhile: bpftool prog show (run_time_ns, run_cnt).\n"
       "\n"
       "Once it has begun, this process has no privileges any more: no capabilities (but with --cost CAP_BPF, with --owner\n"
-      "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs).\n"
+      "CAP_SYS_PTRACE, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs).\n"
       "Who may begin: see tcpinfo doctor.\n"
       "\n"
       "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"

@@ -211,7 +211,7 @@ TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
   };
   expect({"--cost"}, bit(tcpinfo::Privilege::kBpf));
   expect({"--source", "iter"}, 0);
-  expect({"--owner"}, bit(tcpinfo::Privilege::kSysPtrace) | bit(tcpinfo::Privilege::kDacReadSearch));
+  expect({"--owner"}, bit(tcpinfo::Privilege::kSysPtrace));
   expect({"--source", "iter", "--netns", netns.path()}, bit(tcpinfo::Privilege::kSysAdmin));
   expect({"--source", "inet_diag", "--netns", netns.path()}, 0);
 }
