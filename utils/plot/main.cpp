@@ -228,7 +228,7 @@ int draw_files(const Options& options) {
   for (const auto& input : options.inputs) {
     auto& recording = recordings.emplace_back(plot::read_recording(input));
     if (recording.truncated) {
-      complain(fmt::format("read {}: its last line is cut off, the {} records before it are drawn",
+      complain(fmt::format("read {}: its end is cut off, the {} records before it are drawn",
                            recording.file.string(), recording.records.size()));
       whole = false;
     }

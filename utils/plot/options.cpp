@@ -66,9 +66,8 @@ std::optional<Options> parse_options(int argc, const char* const* argv) {
   CLI::App app(
       "Draws what tcpinfo and tcpinfo-validate recorded, as PNG, SVG and PDF.\n"
       "\n"
-      "FILE: JSON lines of tcpinfo watch, tcpinfo snapshot or a validation. A picture for each field; several files "
-      "are\n"
-      "laid over each other, the same connection in the same chart.\n"
+      "FILE: of tcpinfo record, or JSON lines of tcpinfo watch, tcpinfo snapshot or a validation. A picture for each\n"
+      "field; several files are laid over each other, the same connection in the same chart.\n"
       "DIR: what tcpinfo-validate run wrote: one run, or a folder of runs. For each field all sources over each "
       "other,\n"
       "how far they are from what iperf3 was answered, how these differences are distributed, and what happened to "

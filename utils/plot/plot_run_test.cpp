@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <tcpinfo/json.hpp>
+#include <tcpinfo/recording.hpp>
 
 #include "gnuplot.hpp"
 #include "run.hpp"
@@ -129,6 +130,25 @@ TEST_F(PlotRun, DrawsRecordings) {
   EXPECT_EQ(outcome.status, 0) << outcome.output;
   EXPECT_THAT(names(out), UnorderedElementsAre("rtt.svg", "snd_cwnd.svg"));
   EXPECT_THAT(content(out / "rtt.svg"), AllOf(HasSubstr(">eBPF<"), HasSubstr(">inet_diag<")));
+}
+
+TEST_F(PlotRun, DrawsCompressedRecordings) {
+  // The picture has the name of the file: the same for both. What it is, its first bytes say.
+  const auto file = directory_ / "short" / "sockops.jsonl", out = directory_ / "out";
+  const auto drawn = [&](const std::string& name) {
+    const auto outcome = run("--field rtt --format svg --out " + (out / name).string() + " " + file.string());
+    EXPECT_EQ(outcome.status, 0) << outcome.output;
+    return content(out / name / "rtt.svg");
+  };
+  const auto of_lines = drawn("lines");
+  const auto records = tcpinfo::read_json_lines(file);
+  {
+    tcpinfo::RecordingWriter writer({.path = file, .overwrite = true});
+    for (const auto& record : records) ASSERT_FALSE(writer.append(tcpinfo::Record(record)));
+    ASSERT_FALSE(writer.close());
+  }
+  EXPECT_THAT(of_lines, HasSubstr("</svg>"));
+  EXPECT_EQ(drawn("compressed"), of_lines);
 }
 
 TEST_F(PlotRun, SaysWhereARecordingIsCutOff) {

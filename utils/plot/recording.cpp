@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <compare>
+#include <fstream>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -15,6 +16,7 @@
 
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/json.hpp>
+#include <tcpinfo/recording.hpp>
 
 #include "quantity.hpp"
 
@@ -370,6 +372,13 @@ constexpr Usual kUsual[] = {{Field::bytes_sent, true},     {Field::bytes_receive
                             {Field::pacing_rate, false},   {Field::min_rtt, false},       {Field::lost, false},
                             {Field::snd_wnd, false},       {Field::rcv_wnd, false},       {Field::rto, false}};
 
+/// Whether it begins as a zstd frame does, and so as the files of tcpinfo record.
+bool is_compressed(const std::filesystem::path& path) {
+  char magic[4] = {};
+  std::ifstream(path, std::ios::binary).read(magic, sizeof(magic));
+  return std::string_view(magic, sizeof(magic)) == "\x28\xb5\x2f\xfd";
+}
+
 }  // namespace
 
 Recording read_recording(std::string_view argument) {
@@ -383,7 +392,14 @@ Recording read_recording(std::string_view argument) {
   } else {
     recording.label = recording.file.stem().string();
   }
-  recording.records = tcpinfo::read_json_lines(recording.file, &recording.truncated);
+  if (!is_compressed(recording.file)) {
+    recording.records = tcpinfo::read_json_lines(recording.file, &recording.truncated);
+    return recording;
+  }
+  tcpinfo::RecordingReader reader(recording.file);
+  while (const auto record = reader.next()) recording.records.push_back(record->raw());
+  if (reader.error()) throw tcpinfo::Error(reader.error(), "read " + recording.file.string(), {});
+  recording.truncated = reader.cut_off();
   return recording;
 }
 

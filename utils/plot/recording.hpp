@@ -15,15 +15,15 @@
 
 namespace plot {
 
-/// A file of JSON lines, from whatever wrote it.
+/// A file of JSON lines, from whatever wrote it, or of tcpinfo record.
 struct Recording {
   std::string label;  ///< in legends
   std::filesystem::path file;
   std::vector<tcpinfo_record> records;
-  bool truncated = false;  ///< its last line was cut off and is left out
+  bool truncated = false;  ///< its end was cut off and is left out
 };
 
-/// Reads FILE or LABEL=FILE. Throws tcpinfo::Error as tcpinfo::read_json_lines() does.
+/// Reads FILE or LABEL=FILE. Throws tcpinfo::Error as tcpinfo::read_json_lines() or tcpinfo::RecordingReader do.
 Recording read_recording(std::string_view argument);
 
 /// Where the time axis of files that are laid over each other begins: kClock: with the first record of all, as the
