@@ -11,6 +11,7 @@
 #include <tcpinfo/inet_diag.hpp>
 #include <tcpinfo/iter.hpp>
 #include <tcpinfo/json.hpp>
+#include <tcpinfo/owner.hpp>
 #include <tcpinfo/privileges.hpp>
 #include <tcpinfo/record.hpp>
 #include <tcpinfo/recording.hpp>
