@@ -69,7 +69,7 @@ static __always_inline void rearm(struct bpf_sock_ops *ctx, struct connection *c
 
 /*
  * Storage for a connection that begins, or that we begin to follow; `connection` is what the socket has of an earlier one.
- * The kernel's counters begin anew where a socket connects again.
+ * The kernel's counters begin anew where a socket connects again. NULL: no memory.
  */
 static __always_inline struct connection *follow(const struct tcp_sock *tp, struct connection *connection, __u32 adopted)
 {
@@ -80,13 +80,8 @@ static __always_inline struct connection *follow(const struct tcp_sock *tp, stru
 		connection->closed = 0;
 	} else {
 		connection = bpf_sk_storage_get(&connections, (void *)tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (!connection) {
-			struct tcpinfo_counters *count = get_counters();
-
-			if (count)
-				COUNT(count, untracked);
+		if (!connection)
 			return NULL;
-		}
 		connection->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
 		connection->cgroup_id = cgroup_id_of(tp);
 	}
@@ -165,8 +160,11 @@ int tcpinfo_adopt(struct bpf_iter__tcp *ctx)
 		}
 		if (!keeps_nothing) {
 			connection = follow(tp, connection, FOLLOWED_BY_CALLBACKS);
-			if (!connection)
+			if (!connection) {
+				if (!adoption.again)
+					COUNT(count, untracked);
 				return 0;
+			}
 		}
 		adoption.found++;
 	}

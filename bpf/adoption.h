@@ -11,6 +11,8 @@ struct tcpinfo_adoption {
 	__u64 refused; /* times that it did not: before 6.12 */
 	__u32 clearing; /* a pass that takes back the flags that we set */
 	__u32 full;	/* a pass waits for room in the ring */
+	__u32 again;	/* not the first pass: whom it finds without memory for them was counted */
+	__u32 reserved;
 };
 
 /* What a sweep is for, and what it found. One runs at a time. */

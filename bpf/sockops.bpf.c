@@ -61,8 +61,10 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 	}
 	if (!keeps_nothing) {
 		connection = follow(tp, connection, 0);
-		if (!connection)
+		if (!connection) {
+			COUNT(count, untracked);
 			return NULL;
+		}
 	}
 	COUNT(count, connections);
 	request_callbacks(ctx, connection);

@@ -105,6 +105,7 @@ void Adoption::find_namespaces() {
 void Adoption::finish_pass() noexcept {
   next_ = 0;
   ++passes_;
+  programs_.shared->again = 1;
   // In close mode only the flag tells whom it adopted.
   const bool would_repeat = mode_ == Mode::kClose && !can_set_flags();
   const bool found = std::exchange(programs_.shared->found, 0) > 0;

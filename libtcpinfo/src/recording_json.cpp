@@ -81,8 +81,11 @@ void each_member(S& s, Counts counts, Number number) {
   number("connections", s.connections);
   number("filtered", s.filtered);
   number("untracked", s.untracked);
+  number("untriggered", s.untriggered);
   number("wakeups", s.wakeups);
   number("sweeps", s.sweeps);
+  number("rearmed", s.rearmed);
+  number("silenced", s.silenced);
   number("dumps", s.dumps);
   number("dumps_interrupted", s.dumps_interrupted);
 }
