@@ -209,8 +209,8 @@ bool fill(std::span<const std::byte> payload, const Reading& reading, tcpinfo_re
     if (vegas->tcpv_rtt != kVegasNoRtt) TCPINFO_PUT(vegas_rtt, vegas->tcpv_rtt);
     if (vegas->tcpv_minrtt != kVegasNoRtt) TCPINFO_PUT(vegas_minrtt, vegas->tcpv_minrtt);
   }
-  // Of half-open and TIME_WAIT sockets the kernel tells 0.
-  if (draft.has(Field::ca_state)) TCPINFO_PUT(uid, message.idiag_uid);
+  // Half-open and TIME_WAIT sockets, which are shown without this, have none, and the kernel tells 0.
+  if (draft.has(Field::shutdown)) TCPINFO_PUT(uid, message.idiag_uid);
   if (message.idiag_inode != 0) TCPINFO_PUT(inode, message.idiag_inode);
   draft.finish();
   return true;

@@ -558,7 +558,7 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
   option("--mode", given.mode, "MODE",
          "polling (samples), state (a record a transition) or close (final totals only) [polling]");
   option("--interval", given.interval, "TIME",
-         "Time between samples of a connection, in ns, us, ms or s; 0: at every RTT measurement [100ms]");
+         "Time between samples of a connection, in ns, us, ms, s, min or h; 0: at every RTT measurement [100ms]");
   option("--filter", given.filter, "EXPR", "Only these connections, as 'peer_port == 443 and address in 10.0.0.0/8'");
   option("--trigger", given.trigger, "EXPR",
          "Of the samples that are due only those of which this holds, as 'rtt > 2 * min_rtt or total_retrans grows'");

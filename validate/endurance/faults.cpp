@@ -305,6 +305,194 @@ Row no_memory(const FaultOptions& options) {
   return row;
 }
 
+Row recording_killed(const FaultOptions& options) {
+  const lab::Netns netns("endure-recording");
+  std::mt19937 random(std::random_device{}());
+  std::uint64_t closed = 0, missing = 0;
+  double oldest = 0;
+  bool held = true;
+  constexpr int kTimes = 10;
+  std::string said;
+  for (int i = 0; i < kTimes; ++i) {
+    const lab::Cgroup cgroup("endure-recording");
+    const auto file = options.out / "killed.zst";
+    lab::Process process({.command = {options.tcpinfo.string(), "record", "-o", file.string(), "--overwrite",
+                                      "--cgroup", cgroup.path().string(), "--mode", "close"},
+                          .stderr_file = options.out / "killed.stderr"});
+    for (const auto end = steady_clock::now() + 30s; Watched::attached(cgroup) == 0; std::this_thread::sleep_for(5ms))
+      if (steady_clock::now() > end) fail("start tcpinfo record: " + read(options.out / "killed.stderr"));
+    Load load(netns, cgroup, {.rate = 2000});
+    std::this_thread::sleep_for(700ms + std::chrono::milliseconds(random() % 1500));
+    process.signal(SIGKILL);
+    const auto kill_ns = tcpinfo::boot_time_ns();
+    process.wait(10s);
+    const auto made = load.stop();
+    held &= Watched::attached(cgroup) == 0;
+    tcpinfo::ReplaySource replay({.files = {file}});
+    std::uint64_t there = 0;
+    while (
+        replay.drain([&](const tcpinfo::Record& record) { there += record.event() == TCPINFO_EVENT_CLOSE; }).records >
+        0) {
+    }
+    for (const auto& capability : replay.capabilities())
+      if (!capability.available) said = capability.detail;
+    const auto before = std::ranges::count_if(made, [&](const auto& one) { return one.end_ns < kill_ns; });
+    const auto ends = ends_of(static_cast<std::size_t>(before), 0);
+    closed += ends;
+    if (there >= ends) continue;
+    missing += ends - there;
+    oldest = std::max(oldest, static_cast<double>(kill_ns - made[there / 2].end_ns) / 1e6);
+  }
+  Row row{
+      .fault = "The recorder dies",
+      .injected = fmt::format("kill -9 of tcpinfo record at {} random moments, 2,000 connections a second", kTimes)};
+  row.lost = fmt::format("{} of {} final records; the oldest of them was made {:.0f} ms before the kill", missing,
+                         closed, oldest);
+  row.seen = said;
+  row.held = held && oldest < 1000 && !said.empty();
+  return row;
+}
+
+Row cgroup_removed(const FaultOptions& options) {
+  const lab::Netns netns("endure-removed");
+  auto cgroup = std::make_optional<lab::Cgroup>("endure-removed");
+  Watched watched(options, "removed", *cgroup, {"--mode", "close"});
+  std::size_t made = 0;
+  {
+    Load load(netns, *cgroup, {.rate = 500});
+    std::this_thread::sleep_for(1s);
+    made = load.stop().size();
+  }
+  cgroup.reset();
+  const int code = watched.end(std::nullopt, 10s);
+  auto row = account(watched, ends_of(made, 0));
+  row.fault = "The cgroup is removed";
+  row.injected = "rmdir of the watched cgroup after its last process left";
+  row.held &= code == 1 && row.seen.find("was removed") != std::string::npos;
+  return row;
+}
+
+Row started_again(const FaultOptions& options) {
+  const lab::Netns netns("endure-again");
+  const lab::Cgroup cgroup("endure-again");
+  Load load(netns, cgroup, {.flows = 20, .rate = 0});
+  {
+    Watched first(options, "again-1", cgroup, {});
+    std::this_thread::sleep_for(500ms);
+    first.signal(SIGKILL);
+    first.end(std::nullopt);
+  }
+  Watched second(options, "again-2", cgroup, {});
+  std::this_thread::sleep_for(1s);
+  const int flows = load.flows();
+  load.stop();
+  std::this_thread::sleep_for(200ms);
+  const int code = second.end(SIGINT);
+  auto row = account(second, ends_of(0, flows));
+  const auto adopted = look(second.records()).records[TCPINFO_EVENT_ADOPTED];
+  row.fault = "It is started again after it was killed";
+  row.injected = "kill -9, then another tcpinfo watch; 20 flows that last";
+  row.lost = fmt::format("{}; {} of {} ends adopted", row.lost, adopted, ends_of(0, flows));
+  row.held &= code == 0 && adopted == ends_of(0, flows);
+  return row;
+}
+
+Row forked(const FaultOptions&) {
+  const lab::Cgroup cgroup("endure-forked");
+  int ready[2], held[2];
+  if (::pipe2(ready, O_CLOEXEC) != 0 || ::pipe2(held, O_CLOEXEC) != 0) fail("make a pipe");
+  const pid_t parent = ::fork();
+  if (parent == 0) {
+    ::close(held[1]);
+    tcpinfo::SockopsOptions wanted;
+    wanted.cgroup = cgroup.path();
+    const tcpinfo::SockopsSource source(wanted);
+    if (::fork() == 0) {
+      char byte = 'x';
+      if (::write(ready[1], &byte, 1) == 1) [[maybe_unused]]
+        const auto got = ::read(held[0], &byte, 1);
+      ::_exit(0);
+    }
+    ::pause();
+    ::_exit(0);
+  }
+  ::close(held[0]);
+  char byte;
+  if (::read(ready[0], &byte, 1) != 1) fail("fork an application that watches itself");
+  const auto before = Watched::attached(cgroup);
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+  unsigned after = 1;
+  for (const auto end = steady_clock::now() + 5s; after > 0 && steady_clock::now() < end;
+       std::this_thread::sleep_for(1ms))
+    after = Watched::attached(cgroup);
+  for (const int descriptor : {held[1], ready[0], ready[1]}) ::close(descriptor);
+  Row row{.fault = "The application forks and dies",
+          .injected = "fork without exec, then kill -9 of the parent; its child goes on"};
+  row.lost = fmt::format("{} program attached before, {} after", before, after);
+  row.seen = "a drain in the child: the source belongs to the parent of this process";
+  row.held = before == 1 && after == 0;
+  return row;
+}
+
+Row disk_full(const FaultOptions& options) {
+  const lab::Netns netns("endure-full");
+  const lab::Cgroup cgroup("endure-full");
+  const auto disk = options.out / "disk";
+  fs::create_directories(disk);
+  lab::run_command({"mount", "-t", "tmpfs", "-o", "size=64m", "endure", disk.string()});
+  struct Unmount {
+    fs::path path;
+    ~Unmount() { lab::run_command({"umount", "-l", path.string()}); }
+  } const unmount{disk};
+  const auto file = disk / "records.zst", stats = options.out / "full.json", said = options.out / "full.stderr";
+  lab::Process process({.command = {options.tcpinfo.string(), "record", "-o", file.string(), "--interval", "0",
+                                    "--ring-size", "4M", "--cgroup", cgroup.path().string(), "--stats", stats.string()},
+                        .stderr_file = said});
+  for (const auto end = steady_clock::now() + 30s; Watched::attached(cgroup) == 0; std::this_thread::sleep_for(5ms))
+    if (steady_clock::now() > end) fail("start tcpinfo record: " + read(said));
+  const auto filler = disk / "filler";
+  Load load(netns, cgroup, {.flows = 8, .rate = 20});
+  std::this_thread::sleep_for(500ms);
+  {
+    std::ofstream all(filler);
+    const std::string block(4096, 'x');
+    while (all << block << std::flush) {
+    }
+  }
+  // Until what waits in memory is full too.
+  for (const auto end = steady_clock::now() + 60s; read(said).find("records wait in memory") == std::string::npos;
+       std::this_thread::sleep_for(50ms))
+    if (steady_clock::now() > end) fail("fill the disk: " + read(said));
+  std::this_thread::sleep_for(3s);
+  fs::remove(filler);
+  std::this_thread::sleep_for(1500ms);
+  load.stop();
+  std::this_thread::sleep_for(200ms);
+  process.signal(SIGINT);
+  const auto status = process.wait(60s);
+  const Books books(stats);
+  Seen seen;
+  tcpinfo::ReplaySource replay({.files = {file}});
+  while (replay
+             .drain([&](const tcpinfo::Record& record) {
+               ++seen.records[record.event().value_or(0)];
+               if (record.event() == TCPINFO_EVENT_GAP)
+                 seen.told[record.lost_event().value_or(0)] += record.lost_records().value_or(0);
+             })
+             .records > 0) {
+  }
+  Row row{.fault = "The disk is full while it records",
+          .injected = "a tmpfs of 64 MiB, filled for 3 s, then room again"};
+  row.lost = fmt::format("{} of {} emitted; gap records in the recording tell of {}", by_event(books.lost),
+                         Statistics::sum(books.emitted), by_event(seen.told));
+  row.seen = read(said).substr(0, read(said).find('\n'));
+  row.held = status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0 && books.balance() && seen.told == books.lost;
+  for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
+    if (event != TCPINFO_EVENT_GAP) row.held &= seen.records[event] == books.delivered[event];
+  return row;
+}
+
 struct Fault {
   const char* name;
   Row (*run)(const FaultOptions&);
@@ -314,7 +502,12 @@ constexpr Fault kFaults[] = {
     {"stopped", stopped},
     {"stalled-reader", stalled_reader},
     {"killed", killed},
+    {"started-again", started_again},
+    {"recording-killed", recording_killed},
+    {"disk-full", disk_full},
     {"no-memory", no_memory},
+    {"cgroup-removed", cgroup_removed},
+    {"forked", forked},
 };
 
 }  // namespace

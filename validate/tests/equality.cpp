@@ -5,6 +5,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -191,6 +192,8 @@ void ask_identity(const Subject& subject, Answer& answer, Writer& writer) {
 void ask_socket(const Subject& subject, Answer& answer, Writer& writer) {
   std::uint64_t cookie = 0;
   if (get(subject.fd, SOL_SOCKET, SO_COOKIE, cookie)) writer.put(Field::cookie, cookie);
+  struct stat status {};
+  if (fstat(subject.fd, &status) == 0) writer.put(Field::uid, status.st_uid);
   std::array<std::uint32_t, 9> memory{};
   socklen_t length = sizeof(memory);
   if (getsockopt(subject.fd, SOL_SOCKET, SO_MEMINFO, memory.data(), &length) == 0)
@@ -263,6 +266,13 @@ Treatment treatment(Field field) {
     case Field::cpu:
     case Field::old_state:
     case Field::swept:
+    case Field::lost_records:
+    case Field::pid:
+    case Field::triggered:
+    case Field::lost_event:
+    case Field::adopted:
+    case Field::inode:
+    case Field::comm:
       return Treatment::kOwn;
     case Field::last_data_sent:
     case Field::last_data_recv:

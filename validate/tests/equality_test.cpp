@@ -471,7 +471,8 @@ TEST(Equality, EverySourceAgreesWithTheKernelOnStillSockets) {
   const auto excused = never_filled();
   std::string zero, excuses;
   for (const auto& row : tcpinfo::fields()) {
-    if (report.nonzero[equality::index(row.field)]) continue;
+    if (report.nonzero[equality::index(row.field)] || equality::treatment(row.field) == equality::Treatment::kOwn)
+      continue;
     const auto excuse = excused.find(row.field);
     if (excuse == excused.end())
       zero += fmt::format("{}{}", zero.empty() ? "" : ", ", row.name);

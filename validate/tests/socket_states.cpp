@@ -123,8 +123,12 @@ lab::Endpoint endpoint(Ip ip, bool loopback, int host, std::uint16_t port) {
 
 lab::Socket make_socket(Ip ip, bool mptcp) {
   const int family = ip == Ip::kV4 ? AF_INET : AF_INET6;
-  return lab::Socket(
-      lab::check(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, mptcp ? IPPROTO_MPTCP : 0), "socket"));
+  const int fd =
+      lab::check(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, mptcp ? IPPROTO_MPTCP : 0), "socket");
+  lab::Socket socket(fd);
+  static uid_t owner = 0;
+  lab::check(::fchown(fd, owner++ % 3, static_cast<gid_t>(-1)), "fchown");
+  return socket;
 }
 
 bool has_mptcp() {
