@@ -263,6 +263,7 @@ Exit replay(const Arguments& given) {
 
   StreamSettings settings;
   settings.replay = true;
+  settings.keep = {tcpinfo::Privilege::kDacReadSearch};  // further files are opened when it comes to them
   settings.stats = given.stats;
   if (given.count) settings.count = parse_count("--count", *given.count);
   ReplayPrinter printer(Output::standard(), format, fields, std::nullopt, begin.start_ns);

@@ -307,6 +307,9 @@ class Stream {
   void stop_at_signals() {
     signals_.add(SIGINT);
     signals_.add(SIGTERM);
+    // A terminal that goes away; nohup has it ignored.
+    struct sigaction hang_up {};
+    if (sigaction(SIGHUP, nullptr, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN) signals_.add(SIGHUP);
     signals_.async_wait([this](const auto& error, int) {
       if (!error) loop_.stop();
     });

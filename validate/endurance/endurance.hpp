@@ -4,13 +4,14 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 /// Whether tcpinfo holds out: for long, many times over, and through faults. Everything needs root and a quiet machine;
 /// all functions throw tcpinfo::Error where something could not be done.
 namespace endurance {
 
 struct SoakOptions {
-  std::filesystem::path out;  ///< directory for soak.csv and soak.json
+  std::filesystem::path out;  ///< directory for soak.csv and what tcpinfo said
   std::filesystem::path tcpinfo;
   std::string mode = "polling";
   std::chrono::seconds duration{3600};
@@ -21,7 +22,7 @@ struct SoakOptions {
 bool soak(const SoakOptions& options);
 
 struct CyclesOptions {
-  std::filesystem::path out;  ///< directory for cycles.csv and cycles.json
+  std::filesystem::path out;  ///< directory for cycles.csv
   int cycles = 10'000;
 };
 /// Sources opened, used and closed in this process, again and again. True if memory, descriptors, programs, maps and
@@ -34,6 +35,7 @@ struct FaultOptions {
   std::chrono::seconds stop{5};  ///< how long consumers stand still
   std::string only;              ///< the name of one; empty: all
 };
+std::vector<std::string> fault_names();
 /// Each fault injected into tcpinfo under load: what was lost, exactly, and what its user saw. True if of each held
 /// what is promised.
 bool faults(const FaultOptions& options);

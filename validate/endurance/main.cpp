@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
   auto* faults_command = app.add_subcommand("faults", "Faults injected under load: what is lost, what is seen?");
   faults_command->add_option("--out", faults.out, "Directory for faults.md and what each run left")->required();
   faults_command->add_option("--stop", stop, "Seconds that consumers stand still")->capture_default_str();
-  faults_command->add_option("--only", faults.only, "One of them");
+  faults_command->add_option("--only", faults.only, "One of them")->check(CLI::IsMember(endurance::fault_names()));
   faults_command->callback([&] {
     faults.stop = std::chrono::seconds(static_cast<long>(stop));
     chosen = [&] { return endurance::faults(faults); };
