@@ -9,7 +9,7 @@
 #include "fill.bpf.h"
 
 /* Where owners are not asked for there is neither this program nor this map. */
-const volatile _Bool knows_creators;
+const volatile __u32 knows_creators;
 
 struct creator {
 	__u64 comm[2];

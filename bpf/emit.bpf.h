@@ -22,6 +22,8 @@ __u64 wakeup_at;
 /* Set when a record is lost, and cleared by the consumer, which then reads the counters and tells of it. */
 __u32 has_lost;
 
+struct tcpinfo_books books;
+
 struct connection {
 	__u64 sampled_ns;
 	__u64 netns_cookie;

@@ -139,7 +139,7 @@ X(skmem_wmem_queued, u32, number, bytes, gauge, "sock.sk_wmem_queued", "3.6", al
 X(skmem_optmem, u32, number, bytes, gauge, "sock.sk_omem_alloc", "3.6", all, "", none, "Memory of options and socket storage") \
 X(skmem_backlog, u32, number, bytes, gauge, "sock.sk_backlog.len", "3.6", all, "", none, "Memory of packets waiting for the socket's lock") \
 X(skmem_drops, u32, number, packets, counter, "sock.sk_drops", "4.7", all, "", none, "Packets dropped by the socket") \
-X(uid, u32, number, none, identity, "sock.sk_uid", "2.6", all, "", none, "User who owns the socket; inet_diag: as seen from the reader's user namespace") \
+X(uid, u32, number, none, identity, "sock.sk_uid", "2.6", all, "", none, "User who owns the socket; inet_diag: as seen from the reader's user namespace, absent where no process holds it") \
 X(lost_records, u32, number, count, gauge, "counted by the source", "", sockops, "", none, "Records of this connection lost since the one before this; in a gap record those of all connections since the gap record before; absent in close mode") \
 X(pid, u32, number, none, identity, "cgroup/sock_create", "", sockops, "", none, "Process that owns the socket, where owners are asked for and it is known") \
 X(triggered, u16, number, none, flags, "the trigger", "", all, "", none, "Which alternatives of the trigger hold: 1 the first, 2 the second, 4 the third; absent without a trigger") \

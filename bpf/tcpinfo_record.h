@@ -302,8 +302,17 @@ struct tcpinfo_settings {
 	__u32 mode;		 /* enum tcpinfo_mode */
 	__u32 cpus;		 /* possible ones: the rings of samples come first, then as many of all other records */
 	__u32 adopts;		 /* connections whose beginning was not seen are followed too */
+	__u32 record_bytes;	 /* by these two a program that was left by another version is told */
+	__u32 connection_bytes;
 	struct tcpinfo_filter filter;
 	struct tcpinfo_trigger trigger;
+};
+
+/* What the consumer keeps in the programs' memory, so that one that is started again goes on with the same account. */
+struct tcpinfo_books {
+	__u64 delivered[TCPINFO_EVENTS];
+	__u64 lost_sink[TCPINFO_EVENTS];
+	__u64 told[TCPINFO_EVENTS]; /* of the lost records: those that gap records have told of */
 };
 
 /* Settings of the iterator, fixed before it is loaded. */

@@ -47,6 +47,8 @@ class Adoption {
   /// The tracepoint stays: another program may overwrite callback flags at any time.
   void watch_transitions() noexcept;
 
+  void stop_transitions() noexcept { transition_link_.reset(); }
+
   /// The source is detached: one more pass takes back the callback flags that we added.
   void clear() noexcept;
   void detach() noexcept;

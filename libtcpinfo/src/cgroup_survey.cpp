@@ -118,6 +118,7 @@ CgroupSurvey survey_cgroup(const fs::path& cgroup, std::size_t most_processes) {
   std::map<std::uint64_t, std::set<pid_t>> holders;
   for (const auto& [inode, there] : namespaces) {
     if (inode == 0 || there.processes == 0) continue;
+    const auto& inodes = there.holders;
     const bool is_read = read_sockets(there.path, [&](const Record& record) {
       const auto id = record.cgroup_id();
       if (!id) return;
@@ -125,8 +126,8 @@ CgroupSurvey survey_cgroup(const fs::path& cgroup, std::size_t most_processes) {
         ++survey.sockets;
         return;
       }
-      const auto held = there.holders.find(record.inode().value_or(0));
-      if (held == there.holders.end()) return;
+      const auto held = inodes.find(record.inode().value_or(0));
+      if (held == inodes.end()) return;
       auto& counts = elsewhere[*id];
       ++counts.sockets;
       if (record.state() && kListenState >> *record.state() & 1) ++counts.listeners;

@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <new>
+
 namespace tcpinfo {
 
 // The directory above tells of it: kernfs sends no IN_DELETE_SELF.
-CgroupWatch::CgroupWatch(const std::filesystem::path& cgroup) noexcept try : path_(cgroup.string()) {
+void CgroupWatch::begin(const std::filesystem::path& cgroup) {
+  path_ = cgroup.string();
   const auto above = path_ + "/..";
   struct stat status {
   }, parent{};
@@ -20,7 +23,14 @@ CgroupWatch::CgroupWatch(const std::filesystem::path& cgroup) noexcept try : pat
   inode_ = status.st_ino;
   events_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (events_ && ::inotify_add_watch(events_.get(), above.c_str(), IN_DELETE | IN_ONLYDIR) < 0) events_.reset();
-} catch (...) {
+}
+
+CgroupWatch::CgroupWatch(const std::filesystem::path& cgroup) noexcept {
+  try {
+    begin(cgroup);
+  } catch (const std::bad_alloc&) {
+    events_.reset();
+  }
 }
 
 bool CgroupWatch::removed() noexcept {

@@ -23,6 +23,8 @@ class CgroupWatch {
   bool removed() noexcept;
 
  private:
+  void begin(const std::filesystem::path& cgroup);
+
   std::string path_;
   ino_t inode_ = 0;
   sys::Fd events_;

@@ -14,7 +14,7 @@ class Category final : public std::error_category {
       case Errc::kInvalidFilter: return "invalid filter";
       case Errc::kInvalidOption: return "invalid option";
       case Errc::kMalformed: return "malformed input";
-      case Errc::kForked: return "the source belongs to the parent of this process";
+      case Errc::kForked: return "it belongs to the parent of this process";
       case Errc::kCgroupNotVisible: return "the cgroup is not visible from here";
       case Errc::kAmbiguousUnit: return "several cgroups have this name";
       case Errc::kCgroupGone: return "the cgroup was removed, nothing more comes from it";

@@ -209,9 +209,11 @@ bool fill(std::span<const std::byte> payload, const Reading& reading, tcpinfo_re
     if (vegas->tcpv_rtt != kVegasNoRtt) TCPINFO_PUT(vegas_rtt, vegas->tcpv_rtt);
     if (vegas->tcpv_minrtt != kVegasNoRtt) TCPINFO_PUT(vegas_minrtt, vegas->tcpv_minrtt);
   }
-  // Half-open and TIME_WAIT sockets, which are shown without this, have none, and the kernel tells 0.
-  if (draft.has(Field::shutdown)) TCPINFO_PUT(uid, message.idiag_uid);
-  if (message.idiag_inode != 0) TCPINFO_PUT(inode, message.idiag_inode);
+  // Of what no process holds the kernel tells 0: half-open, TIME_WAIT, and before v6.17 whatever was closed or not accepted.
+  if (message.idiag_inode != 0) {
+    TCPINFO_PUT(uid, message.idiag_uid);
+    TCPINFO_PUT(inode, message.idiag_inode);
+  }
   draft.finish();
   return true;
 }

@@ -22,7 +22,6 @@ struct ForkHandlers {
   static void parent() { mutex.unlock(); }
   static void child() {
     for (auto* link = first; link; link = link->next_) {
-      link->in_child_ = true;
       const int harmless = ::eventfd(0, EFD_CLOEXEC);
       ::dup3(harmless >= 0 ? harmless : STDERR_FILENO, link->descriptor_, O_CLOEXEC);
       if (harmless >= 0) ::close(harmless);
@@ -36,16 +35,13 @@ constinit Link* ForkHandlers::first = nullptr;
 
 void Link::reset(bpf_link* link) noexcept {
   if (link_) {
-    {
-      const std::lock_guard lock(ForkHandlers::mutex);
-      (before_ ? before_->next_ : ForkHandlers::first) = next_;
-      if (next_) next_->before_ = before_;
-      next_ = before_ = nullptr;
-    }
+    const std::lock_guard lock(ForkHandlers::mutex);
     bpf_link__destroy(link_);
+    (before_ ? before_->next_ : ForkHandlers::first) = next_;
+    if (next_) next_->before_ = before_;
+    next_ = before_ = nullptr;
     link_ = nullptr;
     descriptor_ = -1;
-    in_child_ = false;
   }
   if (!link) return;
   static const int error = ::pthread_atfork(ForkHandlers::prepare, ForkHandlers::parent, ForkHandlers::child);

@@ -8,7 +8,7 @@ namespace tcpinfo::bpf {
 /// Owns a bpf_link, and sees to it that no child keeps it. A link lives as long as any process has a descriptor of it:
 /// programs would stay attached when the process dies whose children, made by fork(), live on. The kernel closes no
 /// descriptor at a fork, so the child puts something harmless in its place, at once and by the only call that leaves its
-/// number taken: whoever closes it later closes nothing else.
+/// number taken: whoever closes it later closes nothing else. A fork between the attach and reset() is not noticed.
 ///
 /// Children of vfork() and of a bare clone() run no handlers; they are expected to exec, and every descriptor is closed
 /// then.
@@ -26,15 +26,11 @@ class Link {
   int descriptor() const noexcept { return descriptor_; }  ///< -1 if it is empty
   explicit operator bool() const noexcept { return link_ != nullptr; }
 
-  /// This process is a child of the one that took the link.
-  bool in_child() const noexcept { return in_child_; }
-
  private:
   friend struct ForkHandlers;
 
   bpf_link* link_ = nullptr;
   int descriptor_ = -1;
-  bool in_child_ = false;
   Link* next_ = nullptr;
   Link* before_ = nullptr;
 };

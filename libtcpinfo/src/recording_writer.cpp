@@ -24,6 +24,7 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/recording.hpp>
 
+#include "fork.hpp"
 #include "recording_format.hpp"
 #include "recording_json.hpp"
 #include "system.hpp"
@@ -495,6 +496,9 @@ struct RecordingWriter::Impl {
 
   static constexpr std::size_t kEndRoom = 2048;
 
+  bool in_child() const noexcept { return fork_generation() != made_in; }
+
+  unsigned made_in = fork_generation();
   RecordingOptions options;
   RecordingHeader header;
   std::filesystem::path directory;
@@ -536,10 +540,12 @@ RecordingWriter& RecordingWriter::operator=(RecordingWriter&& other) noexcept {
 }
 
 std::error_code RecordingWriter::append(const Record& record) noexcept {
+  if (impl_->in_child()) return make_error_code(Errc::kForked);
   return impl_->file.fd ? impl_->append(record) : system_error(EBADF);
 }
 
 std::error_code RecordingWriter::flush() noexcept {
+  if (impl_->in_child()) return make_error_code(Errc::kForked);
   return impl_->file.fd ? impl_->flush(Clock::now()) : system_error(EBADF);
 }
 
@@ -548,10 +554,15 @@ std::optional<RecordingWriter::Clock::time_point> RecordingWriter::next_deadline
 }
 
 std::error_code RecordingWriter::tick(Clock::time_point now) noexcept {
+  if (impl_->in_child()) return make_error_code(Errc::kForked);
   return impl_->file.fd ? impl_->tick(now) : std::error_code();
 }
 
 std::error_code RecordingWriter::close(const Statistics* source) noexcept {
+  if (impl_->in_child()) {
+    impl_->file.fd.reset();  // the file, and what waits for it, are the parent's
+    return make_error_code(Errc::kForked);
+  }
   return impl_->file.fd ? impl_->close(source) : std::error_code();
 }
 

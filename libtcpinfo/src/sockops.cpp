@@ -27,7 +27,9 @@
 #include "attached.hpp"
 #include "bpf.hpp"
 #include "cgroup_watch.hpp"
+#include "fork.hpp"
 #include "libbpf_log.hpp"
+#include "pins.hpp"
 #include "ring.hpp"
 #include "sockops.skel.h"
 #include "system.hpp"
@@ -71,6 +73,21 @@ void check(const SockopsOptions& options) {
     invalid("set the wake-up watermark", "it is not more than the ring's size");
   if (!options.trigger.empty() && options.mode != Mode::kPolling)
     invalid("set a trigger", "it selects samples, which only polling takes");
+  if (options.pin_link && options.pin.empty()) invalid("leave the program attached", "it needs a directory to pin it in");
+}
+
+// bpffs takes no names with dots, as sockops.bss.
+std::string name_of(const bpf_map* map) {
+  const std::string_view name = bpf_map__name(map);
+  return std::string(name.substr(name.rfind('.') + 1));
+}
+
+tcpinfo_record make_gap() noexcept {
+  auto record = make_record();
+  set_number(record, Field::time_ns, boot_time_ns());
+  set_number(record, Field::event, TCPINFO_EVENT_GAP);
+  set_number(record, Field::source, TCPINFO_SOURCE_SOCKOPS);
+  return record;
 }
 
 }  // namespace
@@ -84,6 +101,9 @@ struct SockopsSource::Impl {
 
   // Members go in reverse order: first the links, so that nothing runs any more when the maps go.
   SockopsOptions options;
+  Pins pins;
+  bool was_pinned = false;    // by an earlier source
+  bool was_detached = false;  // since then, which is yet to be told
   nanoseconds interval;        // of sweeps that take samples
   nanoseconds visit_interval;  // of all sweeps
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
@@ -117,13 +137,15 @@ struct SockopsSource::Impl {
   std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
-  bool was_forked = false;
+  unsigned made_in = fork_generation();
   bool draining = false;
-  bool has_others = false;  // another sock_ops program runs for the cgroup
+  bool has_others = false;        // another sock_ops program runs for the cgroup
+  bool has_others_below = false;  // or did when we attached: to look is long
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
-  bool in_child() const noexcept { return was_forked || attach_link.in_child(); }
+  bool in_child() const noexcept { return fork_generation() != made_in; }
+  void use_pinned();
   void load();
   void make_rings(__u32 cpus);
   void attach();
@@ -132,12 +154,46 @@ struct SockopsSource::Impl {
   void sleep() noexcept;
   void plan(std::size_t drained, bool is_limited) noexcept;
   bool read_counters(Statistics& into) const noexcept;
+  bool pass_gap(const RecordSink& sink, const tcpinfo_record& record) noexcept;
   std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
+  std::size_t tell_detached(const RecordSink& sink) noexcept;
+  void keep_books() noexcept;
   std::error_code sweep() noexcept;
   void look_for_others() noexcept;
   void watch_cgroup() noexcept;
+  void unwatch_cgroup() noexcept;
   std::error_code look_at_cgroup(Clock::time_point now) noexcept;
 };
+
+// The maps of an earlier source in place of new ones. Its settings are in the pinned programs.
+void SockopsSource::Impl::use_pinned() {
+  const sys::Fd settings = pins.get("rodata");
+  if (!settings) {  // the last that is pinned: what else there may be was left half done
+    if (const auto error = pins.clear(false)) bpf::fail(error.value(), "clear " + pins.directory().string(), "");
+    return;
+  }
+  was_pinned = true;
+  const auto refuse = [&] {
+    invalid("use what is pinned in " + pins.directory().string(),
+            "it was left by a source with other options, or by another version; tcpinfo unpin " +
+                pins.directory().string() + " removes it");
+  };
+  bpf_map_info info{};
+  __u32 size = sizeof(info);
+  if (bpf_obj_get_info_by_fd(settings.get(), &info, &size) != 0) bpf::fail(errno, "look at the pinned settings", "");
+  std::vector<std::byte> value(info.value_size);
+  const __u32 zero = 0;
+  if (info.value_size < sizeof(*skeleton->rodata)) refuse();
+  if (bpf_map_lookup_elem(settings.get(), &zero, value.data()) != 0) bpf::fail(errno, "read the pinned settings", "");
+  if (std::memcmp(value.data(), skeleton->rodata, sizeof(*skeleton->rodata)) != 0) refuse();
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton->obj) {
+    if (map == skeleton->maps.rodata || !bpf_map__autocreate(map)) continue;
+    const sys::Fd pinned = pins.get(name_of(map));
+    if (!pinned) refuse();
+    if (int error = bpf_map__reuse_fd(map, pinned.get())) bpf::fail(-error, "use a pinned map again", "");
+  }
+}
 
 void SockopsSource::Impl::load() {
   if (int error = sys::fault("open skeleton"))
@@ -166,6 +222,8 @@ void SockopsSource::Impl::load() {
   if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
   wanted.cpus = static_cast<__u32>(cpus);
   counters.resize(wanted.cpus);
+  wanted.record_bytes = sizeof(tcpinfo_record);
+  wanted.connection_bytes = bpf_map__value_size(skeleton->maps.connections);
   std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
 
   const auto page = static_cast<__u32>(sysconf(_SC_PAGESIZE));
@@ -180,12 +238,33 @@ void SockopsSource::Impl::load() {
   bpf_program__set_autoload(skeleton->progs.tcpinfo_creator, options.owners);
   bpf_map__set_autocreate(skeleton->maps.creators, options.owners);
 
+  if (!options.pin.empty()) {
+    pins = Pins(options.pin);
+    use_pinned();
+  }
   int error = sys::fault("load");
   if (!error) error = -sockops__load(skeleton.get());
   if (error) bpf::fail_load(error, "load the sock_ops programs", kCapabilities);
+  if (was_pinned) {
+    const auto& books = skeleton->bss->books;
+    std::copy(std::begin(books.delivered), std::end(books.delivered), statistics.delivered.begin());
+    std::copy(std::begin(books.lost_sink), std::end(books.lost_sink), statistics.lost_sink.begin());
+    std::copy(std::begin(books.told), std::end(books.told), told.begin());
+    untold = true;
+    // What that source was about to do.
+    skeleton->bss->adoption = {};
+    skeleton->bss->wakeup_at = 0;
+    next_drain = Clock::now();
+  }
 
   bell.emplace(bpf_map__fd(skeleton->maps.bell), page);
   make_rings(wanted.cpus);
+  if (!pins || was_pinned) return;
+  bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton->obj) {
+    if (map != skeleton->maps.rodata && bpf_map__autocreate(map)) pins.put(name_of(map), bpf_map__fd(map));
+  }
+  pins.put("rodata", bpf_map__fd(skeleton->maps.rodata));  // the last: with it they are whole
 }
 
 // One of each kind for each CPU that is there. Others, which may come later, share with them.
@@ -213,12 +292,17 @@ void SockopsSource::Impl::make_rings(__u32 cpus) {
     values.resize(begin + cpus, -1);
     const auto of = [&](std::size_t cpu) -> int& { return values[begin + cpu]; };
     for (const auto cpu : online) {
-      int error = sys::fault("create ring");
-      if (!error) {
-        made.emplace_back(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "records", 0, 0, static_cast<__u32>(bytes), nullptr));
-        if (!made.back()) error = errno;
+      const auto name = "ring-" + std::to_string(first_key + cpu);
+      if (was_pinned) made.push_back(pins.get(name));
+      if (!was_pinned || !made.back()) {  // or the CPU was offline then
+        int error = sys::fault("create ring");
+        if (!error) {
+          made.emplace_back(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "records", 0, 0, static_cast<__u32>(bytes), nullptr));
+          if (!made.back()) error = errno;
+        }
+        if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
+        if (pins) pins.put(name, made.back().get());
       }
-      if (error) bpf::fail(error, "create a ring buffer", bpf::way_out_of(error, kCapabilities));
       of(cpu) = made.back().get();
       rings.add(ring::Ring(of(cpu), bytes));
       ring_costs.push_back(bpf::cost_of_map(of(cpu), what + std::to_string(cpu)));
@@ -269,29 +353,33 @@ void SockopsSource::Impl::attach() {
     if (!directory) error = errno;
   }
   if (error) bpf::fail(error, "open cgroup " + options.cgroup.string(), "");
-  if (options.owners) {
-    error = sys::fault("attach sock_create");
+  const auto attach_to_cgroup = [&](bpf::Link& link, const bpf_program* program, const std::string& what) {
+    const auto pin = "link-" + what;
+    if (pins && pins.get(pin)) {  // it stayed attached
+      link.reset(bpf_link__open(pins.path(pin).c_str()));
+      if (!link) bpf::fail(errno, "take " + pins.path(pin).string(), "");
+      return false;
+    }
+    error = sys::fault("attach " + what);
     if (!error) {
-      creator_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_creator, directory.get()));
-      if (!creator_link) error = errno;
+      link.reset(bpf_program__attach_cgroup(program, directory.get()));
+      if (!link) error = errno;
     }
     if (error)
-      bpf::fail(error, "attach sock_create to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
-  }
-  error = sys::fault("attach sock_ops");
-  if (!error) {
-    attach_link.reset(bpf_program__attach_cgroup(skeleton->progs.tcpinfo_sockops, directory.get()));
-    if (!attach_link) error = errno;
-  }
-  if (error) bpf::fail(error, "attach sock_ops to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
+      bpf::fail(error, "attach " + what + " to " + options.cgroup.string(), bpf::way_out_of(error, kCapabilities));
+    if (options.pin_link) pins.put(pin, link.descriptor());
+    return true;
+  };
+  if (options.owners) attach_to_cgroup(creator_link, skeleton->progs.tcpinfo_creator, "sock_create");
+  was_detached = attach_to_cgroup(attach_link, skeleton->progs.tcpinfo_sockops, "sock_ops") && was_pinned;
 
-  bpf_prog_info info{};
+  bpf_link_info info{};
   __u32 size = sizeof(info);
-  if (bpf_obj_get_info_by_fd(bpf_program__fd(skeleton->progs.tcpinfo_sockops), &info, &size) == 0) program_id = info.id;
+  if (bpf_obj_get_info_by_fd(attach_link.descriptor(), &info, &size) == 0) program_id = info.prog_id;
   const auto now = Clock::now();
   next_samples = now + interval;
   next_check = next_census = now + kCheckInterval;
-  has_others = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
+  has_others = has_others_below = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
   if (has_others) adoption.watch_transitions();
   if (sweep_link) next_sweep = now + visit_interval;
   watch_cgroup();
@@ -309,11 +397,21 @@ void SockopsSource::Impl::watch_cgroup() noexcept {
       if (epoll_ctl(ready.get(), EPOLL_CTL_ADD, descriptor, &readable) != 0) return ready.reset();
 }
 
+// By hand: closed alone it would stay in there while a child made by fork() has a copy.
+void SockopsSource::Impl::unwatch_cgroup() noexcept {
+  if (ready && cgroup_watch.descriptor() >= 0)
+    epoll_ctl(ready.get(), EPOLL_CTL_DEL, cgroup_watch.descriptor(), nullptr);
+  cgroup_watch = {};
+}
+
 // A removed cgroup goes on as long as sockets of it live; after the last of them the kernel detaches (kernel v6.18
 // kernel/bpf/cgroup.c bpf_cgroup_link_auto_detach()).
 std::error_code SockopsSource::Impl::look_at_cgroup(Clock::time_point now) noexcept {
   if (!attach_link || is_cgroup_gone) return {};
-  if (!next_look && cgroup_watch.removed()) next_look = now;
+  if (!next_look && cgroup_watch.removed()) {
+    next_look = now;
+    unwatch_cgroup();  // from here on it is looked at again and again
+  }
   if (!next_look || now < *next_look) return {};
   bpf_link_info info{};
   __u32 length = sizeof(info);
@@ -415,7 +513,7 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
 void SockopsSource::Impl::look_for_others() noexcept {
   if (!attach_link || ticked < next_census) return;
   advance(next_census, ticked, kCheckInterval);
-  has_others = has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
+  has_others = has_others_below || has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
   if (!has_others) return;
   adoption.watch_transitions();
   // In close mode no sweep shows who lacks its flag.
@@ -444,6 +542,28 @@ bool SockopsSource::Impl::read_counters(Statistics& into) const noexcept {
   return true;
 }
 
+bool SockopsSource::Impl::pass_gap(const RecordSink& sink, const tcpinfo_record& record) noexcept try {
+  sink(Record(record));
+  ++statistics.delivered[TCPINFO_EVENT_GAP];
+  return true;
+} catch (...) {
+  ++statistics.lost_sink[TCPINFO_EVENT_GAP];
+  return false;
+}
+
+// What happened since the source before this one ended nobody knows.
+std::size_t SockopsSource::Impl::tell_detached(const RecordSink& sink) noexcept {
+  was_detached = !pass_gap(sink, make_gap());
+  return was_detached ? 0 : 1;
+}
+
+void SockopsSource::Impl::keep_books() noexcept {
+  auto& books = skeleton->bss->books;
+  std::ranges::copy(statistics.delivered, books.delivered);
+  std::ranges::copy(statistics.lost_sink, books.lost_sink);
+  std::ranges::copy(told, books.told);
+}
+
 // Passes a gap record for each event of which records were lost since it was told last. See lose() in emit.bpf.h.
 std::size_t SockopsSource::Impl::tell_gaps(const RecordSink& sink, std::size_t limit) noexcept {
   auto& has_lost = skeleton->bss->has_lost;
@@ -461,22 +581,15 @@ std::size_t SockopsSource::Impl::tell_gaps(const RecordSink& sink, std::size_t l
         return passed;
       }
       const auto number = std::min<std::uint64_t>(lost, std::numeric_limits<std::uint32_t>::max());
-      auto record = make_record();
-      set_number(record, Field::time_ns, boot_time_ns());
-      set_number(record, Field::event, TCPINFO_EVENT_GAP);
-      set_number(record, Field::source, TCPINFO_SOURCE_SOCKOPS);
+      auto record = make_gap();
       set_number(record, Field::lost_records, number);
       set_number(record, Field::lost_event, event);
-      try {
-        sink(Record(record));
-      } catch (...) {
-        ++statistics.lost_sink[TCPINFO_EVENT_GAP];
+      if (!pass_gap(sink, record)) {
         // The next drain() tries again; not counted as passed, so that whoever drains to the end gets there.
         untold = true;
         break;
       }
       ++passed;
-      ++statistics.delivered[TCPINFO_EVENT_GAP];
       told[event] += number;
     }
   }
@@ -487,8 +600,13 @@ SockopsSource::SockopsSource(const SockopsOptions& options) {
   cgroup_id(options.cgroup);
   const LibbpfLog log;
   impl_ = std::make_unique<Impl>(options);
-  impl_->load();
-  impl_->attach();
+  try {
+    impl_->load();
+    impl_->attach();
+  } catch (...) {
+    if (impl_->pins && !impl_->was_pinned) impl_->pins.clear(true);
+    throw;
+  }
 }
 
 SockopsSource::~SockopsSource() { close(); }
@@ -505,7 +623,7 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
   auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
-  if (impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_census;
+  if (impl_->attach_link && impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_census;
   std::optional<Clock::time_point> first;
   for (const auto& due : {sweep, impl_->next_drain, impl_->next_look})
     if (due && (!first || *due < *first)) first = due;
@@ -547,9 +665,14 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     // made it and came to its limit. So does a pass over older connections.
     more = (impl_->iterator || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
            !impl_->closing;
-    if (more) result.error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
+    if (!more) break;
+    const auto error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
+    if (!result.error) result.error = error;
   }
+  // Behind what was made before.
+  if (impl_->was_detached && result.records < limit && !impl_->closing) result.records += impl_->tell_detached(sink);
   impl_->draining = false;
+  if (impl_->pins) impl_->keep_books();
   if (impl_->closing) {
     close();
   } else {
@@ -561,8 +684,9 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
 Capabilities SockopsSource::capabilities() const {
   Capabilities result;
   result.push_back({"callbacks", static_cast<bool>(impl_->attach_link),
-                    impl_->attach_link ? "a bpf_link to the cgroup: the kernel detaches when the process ends"
-                                       : "stopped or closed"});
+                    !impl_->attach_link          ? "stopped or closed"
+                    : impl_->options.pin_link ? "a bpf_link to the cgroup, which stays attached when the process ends"
+                                              : "a bpf_link to the cgroup: the kernel detaches when the process ends"});
   const bool samples = impl_->sweep_link && impl_->options.mode == Mode::kPolling;
   result.push_back({"sweep", samples,
                     samples ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
@@ -588,18 +712,18 @@ Cost SockopsSource::cost() const {
 }
 
 void SockopsSource::stop() noexcept {
-  impl_->was_forked = impl_->in_child();
-  const bool was_attached = static_cast<bool>(impl_->attach_link) && !impl_->was_forked;
+  const bool was_attached = static_cast<bool>(impl_->attach_link) && !impl_->in_child();
+  impl_->adoption.stop_transitions();  // without the callbacks all that begins would seem to be older than the attach
   impl_->attach_link.reset();
   impl_->creator_link.reset();
   impl_->sweep_link.reset();
   impl_->iterator.reset();
   // Another program may have asked since for a flag that we were the first to set: it stays.
-  if (was_attached &&
+  if (was_attached && !impl_->options.pin_link &&
       !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true).value_or(impl_->has_others))
     impl_->adoption.clear();
   impl_->adoption.detach();
-  impl_->cgroup_watch = {};
+  impl_->unwatch_cgroup();
   impl_->next_look.reset();
 }
 
@@ -613,6 +737,7 @@ void SockopsSource::close() noexcept {
   impl_->bell.reset();
   impl_->ready.reset();
   impl_->skeleton.reset();
+  impl_->pins = {};
 }
 
 }  // namespace tcpinfo

@@ -46,6 +46,7 @@ void add_replay(CLI::App& app, Command& chosen);
 void add_snapshot(CLI::App& app, Command& chosen);
 void add_fields(CLI::App& app, Command& chosen);
 void add_doctor(CLI::App& app, Command& chosen);
+void add_unpin(CLI::App& app, Command& chosen);
 /// `words`: what follows -- on the command line.
 void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words);
 

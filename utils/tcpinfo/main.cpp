@@ -62,7 +62,7 @@ Exit parse_and_run(int argc, char** argv) {
   app.footer(
       "Examples:\n"
       "  tcpinfo doctor                       what works on this machine, and what to do about the rest\n"
-      "  tcpinfo watch                        every TCP connection that begins from now on\n"
+      "  tcpinfo watch                        every TCP connection, those included that are open already\n"
       "  tcpinfo watch --mode close | jq .    one line with the final totals a connection\n"
       "  tcpinfo run -o curl.jsonl -- curl -O http://example.org/file   every connection of one command\n"
       "  tcpinfo record -o day.zst            the same into a file, for later\n"
@@ -79,6 +79,7 @@ Exit parse_and_run(int argc, char** argv) {
   add_snapshot(app, chosen);
   add_fields(app, chosen);
   add_doctor(app, chosen);
+  add_unpin(app, chosen);
   // CLI11 would take some of a command's words apart.
   std::vector<std::string> words;
   if (argc > 1 && argv[1] == std::string_view("run")) {

@@ -50,8 +50,8 @@ std::string find_cgroup(const std::optional<std::string>& cgroup, const std::opt
     usage_error(fmt::format("--pid {}: no process has this number", *pid));
   const auto found = tcpinfo::cgroup_of_process(static_cast<pid_t>(number));
   if (const auto others = tcpinfo::cgroup_processes(found).size(); others > 1)
-    fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} others, which are meant too\n", number,
-               found.string(), others - 1);
+    fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} other{}, which {} meant too\n",
+               number, found.string(), others - 1, others == 2 ? "" : "s", others == 2 ? "is" : "are");
   return found;
 }
 

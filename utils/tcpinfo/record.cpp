@@ -187,6 +187,7 @@ void add_record(CLI::App& app, Command& chosen) {
                     "fdatasync after each write, so that a power cut loses no more than a crash");
   command->add_flag("--overwrite", given->overwrite, "Empty the file if it exists");
   add_stream_options(*command, given->stream);
+  command->get_option("--owner")->description("Open and close records name the process that made the socket");
   command->footer(
       "Examples:\n"
       "  tcpinfo record -o incident.zst --duration 10min\n"

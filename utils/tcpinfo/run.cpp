@@ -26,6 +26,7 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "command.hpp"
+#include "open.hpp"
 #include "output.hpp"
 #include "printer.hpp"
 #include "record_writer.hpp"
@@ -279,7 +280,8 @@ Exit run(const Arguments& given, const std::vector<std::string>& words) {
   try {
     auto output = open_output(given.output);
     const auto format = parse_format(given.format, output.descriptor());
-    Printer printer(std::move(output), format, fields);
+    Printer printer(std::move(output), format, fields,
+                    settings.owners ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
     run_stream(
         settings, [&] { return open(settings); }, printer, &child);
   } catch (const OutputClosed& error) {
@@ -303,7 +305,10 @@ void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words) {
       "run", "Run a command and print records of every TCP connection that it and its children make");
   auto given = std::make_shared<Arguments>();
   add_stream_options(*command, given->stream);
-  for (const char* name : {"--cgroup", "--pid", "--unit"}) command->remove_option(command->get_option(name));
+  // The cgroup is new, its command is started where this is, and what it needs of privileges nobody knows.
+  for (const char* name : {"--cgroup", "--pid", "--unit", "--netns", "--no-adopt", "--keep-privileges", "--pin",
+                           "--pin-link"})
+    command->remove_option(command->get_option(name));
   const auto option = [&](const char* name, auto& into, const char* type, const char* text) {
     return command->add_option(name, into, text)->type_name(type);
   };
@@ -330,9 +335,9 @@ void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words) {
       "its descendants makes it. It keeps standard input, output and error, and every descriptor that it was given; "
       "records\n"
       "go to standard error unless --output names a file, so that its output stays as it is.\n"
-      "SIGTERM, SIGHUP and SIGINT that are sent to tcpinfo are passed on to the command, and what a terminal sends "
-      "reaches\n"
-      "both. The stream ends with the command, after a second at most in which its last connections close. Its other\n"
+      "SIGTERM, SIGHUP, SIGINT and SIGQUIT that are sent to tcpinfo are passed on to the command, and what a terminal "
+      "sends\n"
+      "reaches both. No privileges are dropped: the command has them too. The stream ends with the command, after a second at most in which its last connections close. Its other\n"
       "processes are left alone and named. After --duration or --count nothing more is printed, and the command goes "
       "on.\n"
       "If tcpinfo is killed (SIGKILL) the command goes on; its cgroup, tcpinfo-run-PID-N, is removed by the next "

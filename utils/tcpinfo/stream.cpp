@@ -78,6 +78,10 @@ StreamSettings check(const StreamArguments& given) {
   settings.cost = given.cost;
   settings.adopt = !given.no_adopt;
   settings.keep_privileges = given.keep_privileges;
+  settings.pin = given.pin.value_or("");
+  settings.pin_link = given.pin_link;
+  settings.owners = given.owner;
+  if (given.owner) settings.keep |= {tcpinfo::Privilege::kSysPtrace};  // the executables of others' processes
   if (given.every) settings.every = parse_duration("--every", *given.every);
 
   if (sockops) {
@@ -96,6 +100,7 @@ StreamSettings check(const StreamArguments& given) {
            fmt::format("--mode {}", tcpinfo::name(settings.mode)), with,
            "it gives samples only; sockops sees events");
     forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
+    forbid(given.pin.has_value(), "--pin", with, "it has no ring buffer that could stay");
     forbid(given.life_cycle_ring_size.has_value(), "--life-cycle-ring-size", with, "it has no ring buffer");
     forbid(given.no_adopt, "--no-adopt", with, "it gives all connections that there are, old and new");
     forbid(given.latency.has_value(), "--latency", with, "its records come at once with each pass");
@@ -108,6 +113,8 @@ StreamSettings check(const StreamArguments& given) {
   if (settings.cost) settings.keep |= {tcpinfo::Privilege::kBpf};
   if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
   if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
+  if (given.pin && given.pin->empty()) usage_error("--pin: the path is empty");
+  if (given.pin_link && !given.pin) usage_error("--pin-link makes no sense without --pin: it is where the link is pinned");
   if (given.every && !given.cost)
     usage_error("--every makes no sense without --cost: it is the time between its lines");
   // Each line costs some system calls itself.
@@ -150,6 +157,8 @@ std::unique_ptr<tcpinfo::Source> open_chosen(const StreamSettings& settings) {
     options.life_cycle_ring_bytes = settings.life_cycle_ring_bytes;
     options.latency = settings.latency;
     options.owners = settings.owners;
+    options.pin = settings.pin;
+    options.pin_link = settings.pin_link;
     tell_of_others(options.cgroup);
     return std::make_unique<tcpinfo::SockopsSource>(options);
   });
@@ -273,6 +282,7 @@ class Stream {
     if (stats_) write_statistics(account);
     if (!reader_gone_) {
       print_summary(account);
+      if (!settings_.pin.empty()) tell_of_pins();
       if (settings_.cost) say(cost_table(first_cost_, last_cost_));
     }
     if (failure) throw *failure;
@@ -488,6 +498,12 @@ class Stream {
     stats_->write(std::string(buffer.GetString(), buffer.GetSize()) + '\n');
   }
 
+  void tell_of_pins() const {
+    fmt::print(stderr, "tcpinfo: {} in {} for the next one; tcpinfo unpin {} removes {}\n",
+               settings_.pin_link ? "the program stays attached, and its ring buffers stay" : "the ring buffers stay",
+               settings_.pin, settings_.pin, settings_.pin_link ? "both" : "them");
+  }
+
   void print_summary(const Account& account) const {
     const Statistics& s = account.statistics;
     std::string text = fmt::format("tcpinfo: {} records emitted, {} delivered, {} lost", Statistics::sum(s.emitted),
@@ -516,6 +532,8 @@ class Stream {
                           s.emitted[TCPINFO_EVENT_ADOPTED], s.filtered, s.untracked);
     else if (!settings_.replay)
       text += fmt::format("; {} dumps, {} interrupted", s.dumps, s.dumps_interrupted);
+    if (s.rearmed > 0) text += fmt::format("; callback flags came back {} times", s.rearmed);
+    if (s.silenced > 0) text += fmt::format("; {} connections without callbacks", s.silenced);
     if (!settings_.trigger.empty()) text += fmt::format("; {} samples not triggered", s.untriggered);
     if (s.malformed > 0) text += fmt::format("; {} malformed", s.malformed);
     fmt::print(stderr, "{}\n", text);
@@ -570,20 +588,23 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
   option("--stats", given.stats, "FILE", "At the end, write as JSON what was emitted, delivered and lost");
   option("--latency", given.latency, "TIME",
          "sockops: print records at the latest this long after they were made [50ms]");
+  command.add_flag("--owner", given.owner, kOwnerHelp);
   command.add_flag("--no-adopt", given.no_adopt, "sockops: leave out connections that are older than the start");
   command.add_flag(
       "--cost", given.cost,
       "Say on standard error what this costs: CPU time of its programs and of this process, wake-ups, memory; "
       "sockops and iter: needs CAP_SYS_ADMIN");
   command.add_flag("--keep-privileges", given.keep_privileges,
-                   "Keep the capabilities, which are dropped once the source is open; sockops: callback flags that other "
-                   "programs overwrite then come back in other network namespaces, too (CAP_SYS_ADMIN, CAP_SYS_PTRACE), "
-                   "and programs that are attached later are noticed at once (CAP_NET_ADMIN)");
+                   "Keep the capabilities, which are dropped once the source is open");
   option("--every", given.every, "TIME", "Time between two lines of --cost [1s]");
   option("--ring-size", given.ring_size, "SIZE",
          "sockops, polling: bytes of the ring buffer of each CPU for samples, a power of two, as 64K [512K]");
   option("--life-cycle-ring-size", given.life_cycle_ring_size, "SIZE",
          "sockops: bytes of the ring buffer of each CPU for all other records, which samples cannot push out [512K]");
+  option("--pin", given.pin, "DIR",
+         "sockops: leave the ring buffers in this directory of a bpffs, as /sys/fs/bpf/web, and take what is there first");
+  command.add_flag("--pin-link", given.pin_link,
+                   "With --pin: leave the program attached too; tcpinfo unpin DIR takes it away");
   option("--netns", given.netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");
 }
 

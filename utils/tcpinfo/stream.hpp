@@ -21,8 +21,8 @@ namespace cli {
 /// What the subcommands that follow a source share. As on the command line: what is empty was not given.
 struct StreamArguments {
   std::optional<std::string> cgroup, pid, unit, source, mode, interval, filter, trigger, duration, stats, latency,
-      ring_size, life_cycle_ring_size, netns, count, every;
-  bool cost = false, keep_privileges = false, no_adopt = false;
+      ring_size, life_cycle_ring_size, netns, count, every, pin;
+  bool owner = false, cost = false, keep_privileges = false, no_adopt = false, pin_link = false;
 };
 
 void add_stream_options(CLI::App& command, StreamArguments& given);
@@ -44,16 +44,19 @@ struct StreamSettings {
   std::optional<std::chrono::nanoseconds> duration;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
   std::optional<std::string> stats;
-  bool owners = false;  // sockops: its records name who made the socket
+  bool owners = false;
   bool cost = false;
   bool adopt = true;
+  std::string pin;  // empty: nothing is pinned
+  bool pin_link = false;
   std::chrono::nanoseconds every = std::chrono::seconds(1);
   /// What is needed once the source is open and has adopted older connections; all else is dropped then. What a feature
   /// needs, it adds.
   tcpinfo::Privileges keep;
   /// Nothing is dropped.
   bool keep_privileges = false;
-  /// A command of the user's is started afterwards, which has our privileges, too, and may be sudo: nothing is dropped.
+  /// A command of the user's runs beside it, which has our privileges, too, and may be sudo; signals are passed on to it
+  /// and its cgroup is removed at the end: nothing is dropped.
   bool executes = false;
 };
 

@@ -23,17 +23,14 @@ struct Arguments {
   StreamArguments stream;
   std::optional<std::string> format;
   std::vector<std::string> fields;
-  bool owner = false;
 };
 
 Exit watch(const Arguments& given) {
-  auto settings = check(given.stream);
-  settings.owners = given.owner;
-  if (given.owner) settings.keep |= {tcpinfo::Privilege::kSysPtrace};  // the executables of others' processes
+  const auto settings = check(given.stream);
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
   Printer printer(Output::standard(), format, fields,
-                  given.owner ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
+                  settings.owners ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
   return run_stream(settings, [&] { return open(settings); }, printer);
 }
 
@@ -51,7 +48,6 @@ void add_watch(CLI::App& app, Command& chosen) {
       ->type_name("NAMES")
       ->delimiter(',');
   option("--format", given->format, "FORMAT", "table, jsonl or csv [table on a terminal, else jsonl]");
-  command->add_flag("--owner", given->owner, kOwnerHelp);
   command->footer(
       "Examples:\n"
       "  tcpinfo watch --cgroup /sys/fs/cgroup/system.slice/nginx.service\n"
@@ -81,7 +77,10 @@ void add_watch(CLI::App& app, Command& chosen) {
       "What other programs cost meanwhile: bpftool prog show (run_time_ns, run_cnt).\n"
       "\n"
       "Once it has begun, this process has no privileges any more: no capabilities (but with --cost CAP_BPF, with --owner\n"
-      "CAP_SYS_PTRACE, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs).\n"
+      "CAP_SYS_PTRACE, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs). With --keep-privileges "
+      "callback\n"
+      "flags that other programs overwrite come back in other network namespaces, too (CAP_SYS_ADMIN, CAP_SYS_PTRACE), and\n"
+      "programs that are attached later are noticed at once (CAP_NET_ADMIN).\n"
       "Who may begin: see tcpinfo doctor.\n"
       "\n"
       "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"

@@ -434,7 +434,7 @@ Row forked(const FaultOptions&) {
   Row row{.fault = "The application forks and dies",
           .injected = "fork without exec, then kill -9 of the parent; its child goes on"};
   row.lost = fmt::format("{} program attached before, {} after", before, after ? "still" : "none");
-  row.seen = "a drain in the child: the source belongs to the parent of this process";
+  row.seen = "a drain in the child: it belongs to the parent of this process";
   row.held = before == 1 && !after;
   return row;
 }

@@ -229,6 +229,8 @@ constexpr const char* kNoControlState =
 constexpr std::array kExceptions{
     Exception{"inet_diag", Field::is_mptcp, [](const tcpinfo_record& record) { return !record.is_mptcp; },
               "netlink names the upper layer protocol of a subflow and says nothing of other sockets"},
+    Exception{"inet_diag", Field::uid, [](const tcpinfo_record& record) { return record.inode == 0; },
+              "it is not to be told from 0, which older kernels say, where no process holds the socket"},
     Exception{"inet_diag", Field::bbr_bw, is_beyond_time_wait, kNoControlState},
     Exception{"inet_diag", Field::bbr_min_rtt, is_beyond_time_wait, kNoControlState},
     Exception{"inet_diag", Field::bbr_pacing_gain, is_beyond_time_wait, kNoControlState},

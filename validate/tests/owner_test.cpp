@@ -22,12 +22,15 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "child.hpp"
 #include "lab/lab.hpp"
 #include "privileges.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 
 namespace {
+
+using lab::Child;
 
 using namespace std::chrono_literals;
 using lab::Ip;
@@ -44,61 +47,6 @@ std::string read_line(const std::string& path) {
 }
 
 std::string comm_of(pid_t pid) { return read_line("/proc/" + std::to_string(pid) + "/comm"); }
-
-// A child of this process, called `name`, that speaks with it over a socket pair. Killed and reaped when this goes.
-class Child {
- public:
-  Child(const char* name, const std::function<void(const lab::Socket& parent)>& body) {
-    int ends[2];
-    lab::check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
-    pid_ = lab::check(fork(), "fork");
-    if (pid_ == 0) {
-      close(ends[0]);
-      const lab::Socket parent(ends[1]);
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      prctl(PR_SET_NAME, name);
-      try {
-        body(parent);
-      } catch (...) {
-        _exit(1);
-      }
-      _exit(0);
-    }
-    close(ends[1]);
-    end_ = lab::Socket(ends[0]);
-    timeval patience{.tv_sec = 10, .tv_usec = 0};
-    end_.set(SOL_SOCKET, SO_RCVTIMEO, patience);
-  }
-  Child(const Child&) = delete;
-  ~Child() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
-
-  pid_t pid() const { return pid_; }
-  const lab::Socket& end() const { return end_; }
-  void wait() {
-    int status = 0;
-    ASSERT_EQ(waitpid(pid_, &status, 0), pid_);
-    EXPECT_EQ(status, 0);
-    pid_ = -1;
-  }
-
- private:
-  pid_t pid_ = -1;
-  lab::Socket end_;
-};
-
-void tell(const lab::Socket& end, std::uint64_t value) {
-  lab::check(static_cast<int>(::send(end.fd(), &value, sizeof(value), MSG_NOSIGNAL)), "send");
-}
-std::uint64_t hear(const lab::Socket& end) {
-  std::uint64_t value = 0;
-  if (lab::check(static_cast<int>(::recv(end.fd(), &value, sizeof(value), MSG_WAITALL)), "recv") != sizeof(value))
-    throw std::runtime_error("the other process ended");
-  return value;
-}
 
 void pass(const lab::Socket& end, int fd) {
   char byte = 0;
@@ -199,16 +147,16 @@ TEST_F(OwnerTest, BothEndsHaveTheirOwn) {
     for (const auto ip : {Ip::kV4, Ip::kV6, Ip::kMapped}) {
       tcpinfo::SockopsSource source(options());
       auto owners = make_owners();
-      Child server("the-server", [ip](const lab::Socket& parent) {
+      lab::Child server("the-server", [ip](const lab::Socket& parent) {
         const auto listener = lab::listen(ip);
-        tell(parent, listener.local_port());
+        lab::tell(parent, listener.local_port());
         const auto accepted = lab::accept(listener);
-        tell(parent, accepted.cookie());
+        lab::tell(parent, accepted.cookie());
         rest();
       });
       const lab::Socket client(ip);
-      lab::connect(client, ip, static_cast<std::uint16_t>(hear(server.end())));
-      const auto accepted = hear(server.end());
+      lab::connect(client, ip, static_cast<std::uint16_t>(lab::hear(server.end())));
+      const auto accepted = lab::hear(server.end());
       drain(source);
       expect_maker(client.cookie(), Event::kOpen, getpid(), comm_of(getpid()));
       expect_maker(accepted, Event::kOpen, server.pid(), "the-server");
@@ -251,17 +199,17 @@ TEST_F(OwnerTest, OfAForkedServerItIsTheWorkerThatAccepted) {
     auto owners = make_owners();
     const auto listener = lab::listen(Ip::kV4);
     const auto work = [&](const lab::Socket& parent) {
-      hear(parent);  // its turn
+      lab::hear(parent);  // its turn
       const auto accepted = lab::accept(listener);
-      tell(parent, accepted.cookie());
+      lab::tell(parent, accepted.cookie());
       rest();
     };
     const Child first("worker-1", work), second("worker-2", work);
     for (const Child* worker : {&second, &first}) {
       const lab::Socket client(Ip::kV4);
-      tell(worker->end(), 1);
+      lab::tell(worker->end(), 1);
       lab::connect(client, Ip::kV4, listener.local_port());
-      const auto accepted = hear(worker->end());
+      const auto accepted = lab::hear(worker->end());
       drain(source);
       expect_maker(accepted, Event::kOpen, getpid(), comm_of(getpid()));
       const auto owner = owner_of(owners, accepted);
@@ -281,10 +229,10 @@ TEST_F(OwnerTest, OfSocketsThatAreSharedItIsTheOldest) {
     const auto cookie = pair.server.cookie();
     drain(source);
     const Child child("child", [](const lab::Socket& parent) {
-      tell(parent, 1);
+      lab::tell(parent, 1);
       rest();
     });
-    hear(child.end());
+    lab::hear(child.end());
     const auto both = owner_of(owners, cookie);
     EXPECT_EQ(both.pid, static_cast<std::uint32_t>(getpid()));
     EXPECT_EQ(both.holders, 2u);
@@ -304,7 +252,7 @@ TEST_F(OwnerTest, ASocketThatIsPassedOnChangesItsOwner) {
     // Forked before there is a socket: it holds only what it is passed.
     const Child child("receiver", [](const lab::Socket& parent) {
       const auto taken = take(parent);
-      tell(parent, taken.cookie());
+      lab::tell(parent, taken.cookie());
       rest();
     });
     const auto listener = lab::listen(Ip::kV4);
@@ -314,7 +262,7 @@ TEST_F(OwnerTest, ASocketThatIsPassedOnChangesItsOwner) {
     EXPECT_EQ(owner_of(owners, cookie).pid, static_cast<std::uint32_t>(getpid()));
     pass(child.end(), pair.server.fd());
     pair.server.close();
-    EXPECT_EQ(hear(child.end()), cookie);
+    EXPECT_EQ(lab::hear(child.end()), cookie);
     const auto owner = owner_of(owners, cookie);
     EXPECT_EQ(owner.pid, static_cast<std::uint32_t>(child.pid()));
     EXPECT_EQ(owner.comm, "receiver");
@@ -331,16 +279,16 @@ TEST_F(OwnerTest, WhatIsExecutedIsNamed) {
       const lab::Socket client(Ip::kV4);
       lab::connect(client, Ip::kV4, listener.local_port());
       fcntl(client.fd(), F_SETFD, 0);
-      tell(parent, client.cookie());
-      hear(parent);
+      lab::tell(parent, client.cookie());
+      lab::hear(parent);
       execlp("sleep", "sleep", "60", nullptr);
     });
-    const auto cookie = hear(child.end());
+    const auto cookie = lab::hear(child.end());
     drain(source);
     expect_maker(cookie, Event::kOpen, child.pid(), "before");
     EXPECT_EQ(owner_of(owners, cookie).comm, "before");
     EXPECT_EQ(owner_of(owners, cookie).executable, executable);
-    tell(child.end(), 1);
+    lab::tell(child.end(), 1);
     for (const auto end = std::chrono::steady_clock::now() + 10s; comm_of(child.pid()) != "sleep";) {
       ASSERT_LT(std::chrono::steady_clock::now(), end);
       std::this_thread::sleep_for(1ms);
@@ -362,13 +310,13 @@ TEST_P(OwnerOfTheShort, IsInItsRecords) {
     tcpinfo::SockopsSource source(options(GetParam()));
     auto owners = make_owners();
     auto listener = lab::listen(Ip::kV4);
-    Child child("short-lived", [&](const lab::Socket& parent) {
+    lab::Child child("short-lived", [&](const lab::Socket& parent) {
       lab::Socket client(Ip::kV4);
       lab::connect(client, Ip::kV4, listener.local_port());
-      tell(parent, client.cookie());
+      lab::tell(parent, client.cookie());
       client.abort();
     });
-    const auto cookie = hear(child.end());
+    const auto cookie = lab::hear(child.end());
     const auto pid = child.pid();
     child.wait();
     auto accepted = lab::accept(listener);
@@ -400,13 +348,13 @@ TEST_F(OwnerTest, APidThatWasGivenAgainIsAnotherProcess) {
     // Others take pids too: it may need another try.
     for (int tries = 0; tries < 50; ++tries) {
       auto owners = make_owners();
-      Child first("same-name", [&](const lab::Socket& parent) {
+      lab::Child first("same-name", [&](const lab::Socket& parent) {
         lab::Socket client(Ip::kV4);
         lab::connect(client, Ip::kV4, listener.local_port());
-        tell(parent, client.cookie());
+        lab::tell(parent, client.cookie());
         client.abort();
       });
-      const auto cookie = hear(first.end());
+      const auto cookie = lab::hear(first.end());
       const auto pid = first.pid();
       first.wait();
       lab::accept(listener).close();
@@ -414,11 +362,11 @@ TEST_F(OwnerTest, APidThatWasGivenAgainIsAnotherProcess) {
       std::this_thread::sleep_for(20ms);  // /proc tells the start in ticks of 10 ms
       std::ofstream(last_pid) << pid - 1;
       const Child second("same-name", [](const lab::Socket& parent) {
-        tell(parent, 1);
+        lab::tell(parent, 1);
         rest();
       });
       if (second.pid() != pid) continue;
-      hear(second.end());
+      lab::hear(second.end());
       const auto owner = owner_of(owners, cookie);
       EXPECT_EQ(owner.pid, static_cast<std::uint32_t>(pid)) << "as the record has it";
       EXPECT_EQ(owner.executable, "") << "not that of the other process";

@@ -15,7 +15,7 @@ enum class Errc {
   kInvalidFilter,      ///< a filter expression that cannot be understood
   kInvalidOption,      ///< an option outside its range
   kMalformed,          ///< input (a recording, a netlink message) that breaks its format
-  kForked,             ///< the source belongs to the parent of this process
+  kForked,             ///< the object belongs to the parent of this process
   kCgroupNotVisible,   ///< the cgroup lies outside what is mounted here
   kAmbiguousUnit,      ///< several cgroups have the name of the unit
   kCgroupGone,         ///< the cgroup was removed: nothing more comes from it

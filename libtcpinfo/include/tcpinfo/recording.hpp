@@ -92,7 +92,8 @@ struct RecordingOptions {
 /// records of event gap tell how many of which event were refused. A frame that could be written in part only is taken
 /// away again.
 ///
-/// Not thread safe. Starts no thread. The owner calls tick() at next_deadline().
+/// Not thread safe. Starts no thread. The owner calls tick() at next_deadline(). In a child made by fork() it writes
+/// nothing, and gives Errc::kForked.
 class TCPINFO_EXPORT RecordingWriter {
  public:
   using Clock = std::chrono::steady_clock;

@@ -51,7 +51,22 @@ struct SockopsOptions {
   /// storage of each TCP socket that is made in the cgroup or accepted from one, 96 bytes, and 192 more where the kernel
   /// keeps nothing else of the socket (close mode, listeners). See Owners for who holds the socket.
   bool owners = false;
+  /// A directory below a bpffs (/sys/fs/bpf) in which the maps stay when this process ends, however it ends; it is made
+  /// where it is not there. Empty: nothing stays. The next source with the same directory, which has to have the same
+  /// options, drains what the rings still hold, goes on with the same statistics, and follows the connections that it
+  /// finds followed. What happened while nobody was attached it tells by one gap record without a number. What a killed
+  /// process was passing on when it died may come twice. One source at a time; unpin() removes it all. Needs kernel 5.19
+  /// and, to be used again, CAP_BPF or to be its owner.
+  std::filesystem::path pin;
+  /// With `pin`: the program stays attached as well, so that nothing is lost while the rings have room. Samples then come by
+  /// RTT callbacks alone until the next source sweeps. stop() and close() leave it attached; only unpin(), or the removal
+  /// of the cgroup, ends it.
+  bool pin_link = false;
 };
+
+/// Removes what sources left in `directory`, and the directory: programs that were left attached are detached. Throws
+/// Error: it does not exist, a source uses it (EBUSY), or what the system answered. Thread safe.
+TCPINFO_EXPORT void unpin(const std::filesystem::path& directory);
 
 /// Streams records of every connection that begins in a cgroup while it is attached, both ends if both are there, in any
 /// network namespace, IPv4, IPv6 and IPv4-mapped, and of those that are older than the attach (SockopsOptions::adopt).
