@@ -6,26 +6,6 @@
 
 namespace tcpinfo::expression {
 
-Operator opposite(Operator op) noexcept {
-  switch (op) {
-    case Operator::kEqual:
-      return Operator::kNotEqual;
-    case Operator::kNotEqual:
-      return Operator::kEqual;
-    case Operator::kLess:
-      return Operator::kGreaterEqual;
-    case Operator::kLessEqual:
-      return Operator::kGreater;
-    case Operator::kGreater:
-      return Operator::kLessEqual;
-    case Operator::kGreaterEqual:
-      return Operator::kLess;
-    case Operator::kIn:
-      break;
-  }
-  return op;
-}
-
 void Reader::fail_whole(std::string_view problem, std::string way_out) const {
   throw Error(errc_, fmt::format("{} '{}': {}", what_, text_, problem), std::move(way_out));
 }

@@ -18,9 +18,6 @@ namespace tcpinfo::expression {
 
 enum class Operator { kEqual, kNotEqual, kIn, kLess, kLessEqual, kGreater, kGreaterEqual };
 
-/// The opposite; of `in` there is none.
-Operator opposite(Operator op) noexcept;
-
 /// A text that is read from left to right. What it cannot be is told with the column where.
 class Reader {
  public:

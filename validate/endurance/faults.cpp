@@ -29,6 +29,7 @@
 
 #include "endurance.hpp"
 #include "lab/fd.hpp"
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "load.hpp"
 
@@ -37,17 +38,13 @@ namespace {
 
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
+using lab::read_text;
 using std::chrono::steady_clock;
 using tcpinfo::EventCounts;
 using tcpinfo::Statistics;
 
 [[noreturn]] void fail(const std::string& action) {
   throw tcpinfo::Error(std::make_error_code(std::errc::protocol_error), action, "");
-}
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::string last_line(const std::string& text) {
@@ -130,7 +127,7 @@ class Watched {
       if (attached(cgroup) > 0) return;
       if (process_->wait(0ms)) break;
     }
-    fail("start tcpinfo watch: " + read(directory_ / "stderr"));
+    fail("start tcpinfo watch: " + read_text(directory_ / "stderr"));
   }
 
   static unsigned attached(const lab::Cgroup& cgroup) {
@@ -159,7 +156,7 @@ class Watched {
   }
   fs::path records() const { return directory_ / "records.jsonl"; }
   fs::path stats() const { return directory_ / "stats.json"; }
-  std::string said() const { return read(directory_ / "stderr"); }
+  std::string said() const { return read_text(directory_ / "stderr"); }
 
  private:
   fs::path directory_;
@@ -173,7 +170,7 @@ struct Books {
 
   explicit Books(const fs::path& file) {
     rapidjson::Document json;
-    json.Parse(read(file).c_str());
+    json.Parse(read_text(file).c_str());
     if (json.HasParseError() || !json.IsObject()) fail("read " + file.string());
     for (std::size_t event = 1; event < tcpinfo::kEventCount; ++event) {
       const std::string name(tcpinfo::name(static_cast<tcpinfo::Event>(event)));
@@ -325,7 +322,7 @@ Row recording_killed(const FaultOptions& options) {
                                       "--cgroup", cgroup.path().string(), "--mode", "close"},
                           .stderr_file = options.out / "killed.stderr"});
     for (const auto end = steady_clock::now() + 30s; Watched::attached(cgroup) == 0; std::this_thread::sleep_for(5ms))
-      if (steady_clock::now() > end) fail("start tcpinfo record: " + read(options.out / "killed.stderr"));
+      if (steady_clock::now() > end) fail("start tcpinfo record: " + read_text(options.out / "killed.stderr"));
     Load load(netns, cgroup, {.rate = 2000});
     std::this_thread::sleep_for(700ms + std::chrono::milliseconds(random() % 1500));
     process.signal(SIGKILL);
@@ -454,7 +451,7 @@ Row disk_full(const FaultOptions& options) {
                                     "--ring-size", "4M", "--cgroup", cgroup.path().string(), "--stats", stats.string()},
                         .stderr_file = said});
   for (const auto end = steady_clock::now() + 30s; Watched::attached(cgroup) == 0; std::this_thread::sleep_for(5ms))
-    if (steady_clock::now() > end) fail("start tcpinfo record: " + read(said));
+    if (steady_clock::now() > end) fail("start tcpinfo record: " + read_text(said));
   const auto filler = disk / "filler";
   Load load(netns, cgroup, {.flows = 8, .rate = 20});
   std::this_thread::sleep_for(500ms);
@@ -465,9 +462,9 @@ Row disk_full(const FaultOptions& options) {
     }
   }
   // Until what waits in memory is full too.
-  for (const auto end = steady_clock::now() + 60s; read(said).find("records wait in memory") == std::string::npos;
+  for (const auto end = steady_clock::now() + 60s; read_text(said).find("records wait in memory") == std::string::npos;
        std::this_thread::sleep_for(50ms))
-    if (steady_clock::now() > end) fail("fill the disk: " + read(said));
+    if (steady_clock::now() > end) fail("fill the disk: " + read_text(said));
   std::this_thread::sleep_for(3s);
   fs::remove(filler);
   std::this_thread::sleep_for(1500ms);
@@ -490,7 +487,7 @@ Row disk_full(const FaultOptions& options) {
           .injected = "a tmpfs of 64 MiB, filled for 3 s, then room again"};
   row.lost = fmt::format("{} of {} emitted; gap records in the recording tell of {}", by_event(books.lost),
                          Statistics::sum(books.emitted), by_event(seen.told));
-  row.seen = read(said).substr(0, read(said).find('\n'));
+  row.seen = read_text(said).substr(0, read_text(said).find('\n'));
   row.held = status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0 && books.balance() && seen.told == books.lost;
   for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
     if (event != TCPINFO_EVENT_GAP) row.held &= seen.records[event] == books.delivered[event];

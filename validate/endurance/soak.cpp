@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <thread>
 
@@ -20,6 +19,7 @@
 #include "endurance.hpp"
 #include "growth.hpp"
 #include "lab/connections.hpp"
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "usage.hpp"
 
@@ -27,6 +27,7 @@ namespace endurance {
 namespace {
 
 using namespace std::chrono_literals;
+using lab::read_text;
 using std::chrono::steady_clock;
 
 constexpr std::uint16_t kPort = 7000;
@@ -35,17 +36,12 @@ constexpr std::uint16_t kPort = 7000;
   throw tcpinfo::Error(std::make_error_code(std::errc::protocol_error), action, way_out);
 }
 
-std::string read(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void wait_until_attached(lab::Process& process, const std::filesystem::path& out, const std::filesystem::path& err) {
   for (const auto end = steady_clock::now() + 30s; steady_clock::now() < end; std::this_thread::sleep_for(10ms)) {
     if (std::filesystem::exists(out) && std::filesystem::file_size(out) > 0) return;  // the header
     if (process.wait(0ms)) break;
   }
-  fail("start tcpinfo watch: " + read(err), "");
+  fail("start tcpinfo watch: " + read_text(err), "");
 }
 
 }  // namespace
@@ -101,10 +97,10 @@ bool soak(const SoakOptions& options) {
   std::this_thread::sleep_for(1s);  // the last ones reach CLOSE
   process.signal(SIGINT);
   const auto status = process.wait(60s);
-  if (!status || !WIFEXITED(*status) || WEXITSTATUS(*status) != 0) fail("end tcpinfo watch: " + read(err), "");
+  if (!status || !WIFEXITED(*status) || WEXITSTATUS(*status) != 0) fail("end tcpinfo watch: " + read_text(err), "");
 
   rapidjson::Document json;
-  json.Parse(read(stats).c_str());
+  json.Parse(read_text(stats).c_str());
   if (json.HasParseError()) fail("read " + stats.string(), "it is no JSON");
   const auto total = [&](const char* what, const char* event) { return json[what][event].GetUint64(); };
   const auto emitted = total("emitted", "total"), delivered = total("delivered", "total"),

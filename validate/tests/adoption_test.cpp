@@ -46,9 +46,6 @@ bool kernel_sets_flags() {
   return major > 6 || (major == 6 && minor >= 12);
 }
 
-#define NEEDS_FLAGS() \
-  if (!kernel_sets_flags()) GTEST_SKIP() << "needs a kernel from 6.12, whose iterators set callback flags"
-
 class Watch {
  public:
   explicit Watch(const tcpinfo::SockopsOptions& options) : source_(options) {}

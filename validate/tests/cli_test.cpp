@@ -24,6 +24,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -34,6 +35,9 @@ using namespace std::chrono_literals;
 using lab::Ip;
 using tcpinfo::Event;
 using tcpinfo::Record;
+using lab::lines;
+using lab::read_text;
+using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
@@ -49,33 +53,6 @@ Words tcpinfo_command(Words words) {
   words.insert(words.begin(), kTcpinfo);
   return words;
 }
-
-std::string read(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Words lines(const std::string& text) {
-  Words found;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) found.push_back(line);
-  return found;
-}
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = std::filesystem::temp_directory_path() / "tcpinfo-cli-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 struct Outcome {
   int code = -1;  // -1: a signal ended it, or it did not end
@@ -95,12 +72,12 @@ class Running {
       if (std::filesystem::file_size(out()) > 0) return;
       if (process_.wait(0ms)) break;
     }
-    FAIL() << "tcpinfo wrote nothing: " << read(files_ / "err");
+    FAIL() << "tcpinfo wrote nothing: " << read_text(files_ / "err");
   }
   void signal(int number) { process_.signal(number); }
   Outcome outcome(std::chrono::milliseconds timeout = 20s) {
     const auto status = process_.wait(timeout);
-    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read(out()), read(files_ / "err")};
+    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read_text(out()), read_text(files_ / "err")};
   }
 
  private:
@@ -203,7 +180,7 @@ TEST_F(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
   EXPECT_EQ(sent, 1000u);
   EXPECT_EQ(received, 1000u + 2);  // one for each peer's FIN
 
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   EXPECT_EQ(stats["written"].GetUint64(), records.size());
   EXPECT_EQ(stats["delivered"]["total"].GetUint64(), records.size());
@@ -223,7 +200,7 @@ TEST_F(Watch, SaysWhatATinyRingLost) {
   watch.signal(SIGTERM);
   const auto outcome = watch.outcome();
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   EXPECT_GT(stats["lost"]["ring"]["total"].GetUint64(), 0u);
   EXPECT_THAT(outcome.err, HasSubstr("ring full"));
@@ -247,7 +224,7 @@ TEST_F(Watch, SaysInItsOutputWhatWasLostWhileItWasStopped) {
   watch.signal(SIGTERM);
   const auto outcome = watch.outcome();
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   std::map<std::string, std::uint64_t> told;
   std::uint64_t gaps = 0;
@@ -325,7 +302,7 @@ TEST_F(Watch, StopsAfterCountAndAccountsForTheRest) {
   ASSERT_THAT(text, SizeIs(4));
   EXPECT_TRUE(tcpinfo::is_schema(text[0]));
   EXPECT_THAT(text[1], StartsWith(R"({"rtt":)"));
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   EXPECT_EQ(stats["written"].GetUint64(), 3u);
 }
@@ -340,7 +317,7 @@ TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
   watch.signal(SIGINT);
   const auto outcome = watch.outcome();
   EXPECT_THAT(lines(outcome.out), SizeIs(1));
-  EXPECT_EQ(parse(read(files / "stats"))["filtered"].GetUint64(), 2u);
+  EXPECT_EQ(parse(read_text(files / "stats"))["filtered"].GetUint64(), 2u);
 }
 
 TEST_F(Watch, TriggerKeepsOtherSamplesOut) {
@@ -354,7 +331,7 @@ TEST_F(Watch, TriggerKeepsOtherSamplesOut) {
   const auto outcome = watch.outcome();
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("open"), HasSubstr("close"), Not(HasSubstr("sample"))));
   EXPECT_THAT(outcome.err, HasSubstr("samples not triggered"));
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   EXPECT_GT(stats["untriggered"].GetUint64(), 0u);
 }
@@ -367,7 +344,7 @@ TEST_F(Watch, LatencyBoundsHowLongARecordWaits) {
     Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "close", "--latency", latency}));
     watch.until_attached();
     const auto until_written = [&](std::size_t wanted, std::chrono::milliseconds timeout) {
-      const auto written = [&] { return lines(read(watch.out())).size(); };
+      const auto written = [&] { return lines(read_text(watch.out())).size(); };
       for (const auto end = std::chrono::steady_clock::now() + timeout;
            written() < wanted && std::chrono::steady_clock::now() < end;)
         std::this_thread::sleep_for(5ms);
@@ -408,7 +385,7 @@ TEST_F(Watch, CostGrowsWithTraffic) {
     watch.signal(SIGINT);
     const auto outcome = watch.outcome();
     ASSERT_EQ(outcome.code, 0) << outcome.err;
-    const auto stats = parse(read(files / "stats"));
+    const auto stats = parse(read_text(files / "stats"));
     const auto& cost = stats["cost"];
     expect_balanced(stats);
     counts.push_back(runs(stats));
@@ -507,7 +484,7 @@ TEST_P(WatchPolls, ItsNamespace) {
   const auto client = std::to_string(pair.client.cookie()) + ",ESTABLISHED";
   const auto server = std::to_string(pair.server.cookie()) + ",ESTABLISHED";
   EXPECT_THAT(text, Each(testing::AnyOf(client, server)));
-  const auto stats = parse(read(files / "stats"));
+  const auto stats = parse(read_text(files / "stats"));
   expect_balanced(stats);
   EXPECT_EQ(stats["written"].GetUint64(), text.size());
   EXPECT_GE(stats["dumps"].GetUint64(), 5u);

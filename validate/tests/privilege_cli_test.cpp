@@ -14,13 +14,13 @@
 #include <fstream>
 #include <iterator>
 #include <map>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -29,6 +29,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using lab::Ip;
+using lab::read_text;
+using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 
@@ -39,32 +41,14 @@ const std::string kTcpinfo = TCPINFO_BINARY;
 const Words kNobody = {"setpriv",        "--reuid=65534",   "--regid=65534",
                        "--clear-groups", "--inh-caps=-all", "--bounding-set=-all,+bpf,+net_admin,+perfmon"};
 
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 Words operator+(Words first, const Words& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
 }
 
 /// A directory that everybody may look into.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "tcpinfo-privilege-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
-    path_ = name;
-    fs::permissions(path_, fs::perms(0755));
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
+// Ordinary users run what is there.
+constexpr fs::perms kOpenToAll{0755};
 
 std::map<std::string, std::string> status_of(pid_t pid) {
   std::map<std::string, std::string> values;
@@ -88,8 +72,8 @@ class Running {
   }
 
   pid_t pid() const { return process_.pid(); }
-  std::string out() const { return read(files_ / "out"); }
-  std::string err() const { return read(files_ / "err"); }
+  std::string out() const { return read_text(files_ / "out"); }
+  std::string err() const { return read_text(files_ / "err"); }
   // Whether its source is open: this is the last step before records.
   bool is_open() {
     for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
@@ -119,7 +103,7 @@ class Running {
   }
 
  private:
-  TemporaryDirectory files_;
+  const TemporaryDirectory files_{kOpenToAll};
   lab::Process process_;
 };
 
@@ -218,7 +202,7 @@ TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
 
 // With the very command that the doctor gives.
 TEST_F(PrivilegeCli, SetcapMakesItEverybodys) {
-  TemporaryDirectory files;
+  const TemporaryDirectory files(kOpenToAll);
   const auto binary = files / "tcpinfo";
   fs::copy_file(kTcpinfo, binary);
   if (struct statvfs status{}; statvfs(binary.c_str(), &status) == 0 && (status.f_flag & ST_NOSUID))

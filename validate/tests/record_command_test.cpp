@@ -16,7 +16,6 @@
 #include <iterator>
 #include <random>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +24,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -35,6 +35,9 @@ using namespace std::chrono_literals;
 using lab::Ip;
 using tcpinfo::Event;
 using tcpinfo::Record;
+using lab::lines;
+using lab::read_text;
+using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
@@ -43,34 +46,6 @@ using testing::SizeIs;
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using Words = std::vector<std::string>;
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-Words lines(const std::string& text) {
-  Words found;
-  std::istringstream stream(text);
-  for (std::string line; std::getline(stream, line);) found.push_back(line);
-  return found;
-}
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "tcpinfo-record-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  const fs::path& path() const { return path_; }
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 /// Of the events whose records come from the kernel.
 void expect_delivered(const tcpinfo::EventCounts& got, tcpinfo::EventCounts delivered) {

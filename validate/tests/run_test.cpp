@@ -24,6 +24,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -35,6 +36,8 @@ using namespace std::chrono_literals;
 using lab::Ip;
 using tcpinfo::Event;
 using tcpinfo::Record;
+using lab::read_text;
+using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -43,26 +46,6 @@ using testing::SizeIs;
 using testing::StartsWith;
 
 using Words = std::vector<std::string>;
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "tcpinfo-run-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
 
 bool until(const std::function<bool()>& condition) {
   for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
@@ -82,8 +65,8 @@ class Running {
       : process_({.command = command, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {}
 
   pid_t pid() const { return process_.pid(); }
-  std::string out() const { return read(files_ / "out"); }
-  std::string err() const { return read(files_ / "err"); }
+  std::string out() const { return read_text(files_ / "out"); }
+  std::string err() const { return read_text(files_ / "err"); }
   void signal(int number) { process_.signal(number); }
   bool until_it_says(const std::string& text) {
     return until([&] { return out().find(text) != std::string::npos; });
@@ -216,8 +199,8 @@ TEST_F(Run, TheCommandKeepsItsStandardStreams) {
   const auto words = command({"sh", "-c", "cat; echo problem >&2"});
   all.insert(all.end(), words.begin(), words.end());
   EXPECT_EQ(Running(all).outcome().out, "hello\n");
-  EXPECT_THAT(read(files_ / "err"), StartsWith("problem\ntcpinfo: "));
-  EXPECT_TRUE(tcpinfo::is_schema(read(files_ / "records")));
+  EXPECT_THAT(read_text(files_ / "err"), StartsWith("problem\ntcpinfo: "));
+  EXPECT_TRUE(tcpinfo::is_schema(read_text(files_ / "records")));
 }
 
 TEST_F(Run, RecordsGoToStandardErrorUnlessNamed) {

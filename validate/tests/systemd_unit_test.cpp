@@ -37,6 +37,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/files.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -45,16 +46,14 @@ namespace {
 
 using namespace std::chrono_literals;
 using lab::Ip;
+using lab::lines;
+using lab::read_text;
+using lab::TemporaryDirectory;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 Words split(const std::string& text) {
   std::istringstream words(text);
@@ -73,21 +72,6 @@ std::map<std::string, Words> service() {
   return values;
 }
 
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string name = fs::temp_directory_path() / "tcpinfo-unit-XXXXXX";
-    if (!mkdtemp(name.data())) throw std::system_error(errno, std::generic_category(), "mkdtemp");
-    path_ = name;
-  }
-  ~TemporaryDirectory() { fs::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
-
 struct Outcome {
   int code = -1;
   std::string out, err;
@@ -97,7 +81,7 @@ Outcome run(const Words& command) {
   const TemporaryDirectory files;
   lab::Process process({.command = command, .stdout_file = files / "out", .stderr_file = files / "err"});
   const auto status = process.wait(20s);
-  return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read(files / "out"), read(files / "err")};
+  return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read_text(files / "out"), read_text(files / "err")};
 }
 
 bool has_systemd() { return run({"sh", "-c", "command -v systemd-analyze"}).code == 0; }
@@ -107,7 +91,7 @@ class Unit : public testing::Test {
  protected:
   void SetUp() override {
     if (!has_systemd()) GTEST_SKIP() << "needs systemd-analyze";
-    auto text = read(TCPINFO_UNIT);
+    auto text = read_text(TCPINFO_UNIT);
     const std::string place = "@TCPINFO_EXECUTABLE@";
     text.replace(text.find(place), place.size(), TCPINFO_BINARY);
     std::ofstream(unit()) << text;
@@ -275,8 +259,8 @@ class Sandbox : public Unit {
   bool wait_for(const char* file, std::string_view text) const {
     for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
          std::this_thread::sleep_for(5ms))
-      if (read(files_ / file).find(text) != std::string::npos) return true;
-    ADD_FAILURE() << file << " has no " << text << ": " << read(files_ / "err");
+      if (read_text(files_ / file).find(text) != std::string::npos) return true;
+    ADD_FAILURE() << file << " has no " << text << ": " << read_text(files_ / "err");
     return false;
   }
 
@@ -317,8 +301,8 @@ TEST_F(Sandbox, TcpinfoStreamsSweepsAndEnds) {
   }
   kill(pid_, SIGTERM);
   const int status = wait();
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << read(files_ / "err");
-  EXPECT_THAT(read(files_ / "err"), HasSubstr(" 0 lost"));
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << read_text(files_ / "err");
+  EXPECT_THAT(read_text(files_ / "err"), HasSubstr(" 0 lost"));
 }
 
 TEST_F(Sandbox, OtherSourcesWorkToo) {
@@ -326,8 +310,8 @@ TEST_F(Sandbox, OtherSourcesWorkToo) {
   for (const auto* source : {"inet_diag", "iter"}) {
     start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--source", source, "--duration", "300ms"}, calls);
     const int status = wait();
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << source << read(files_ / "err");
-    EXPECT_THAT(read(files_ / "err"), HasSubstr(" 0 interrupted")) << source;
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << source << read_text(files_ / "err");
+    EXPECT_THAT(read_text(files_ / "err"), HasSubstr(" 0 interrupted")) << source;
   }
 }
 
