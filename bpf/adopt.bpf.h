@@ -10,6 +10,7 @@
 #include "adoption.h"
 
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
 #define TCP_CLOSE 7
 
@@ -77,7 +78,7 @@ static __always_inline struct connection *follow(const struct tcp_sock *tp, stru
 		connection->generation++;
 		connection->sequence = 0;
 		connection->lost = 0;
-		connection->closed = 0;
+		connection->told = 0;
 	} else {
 		connection = bpf_sk_storage_get(&connections, (void *)tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 		if (!connection)
@@ -87,6 +88,17 @@ static __always_inline struct connection *follow(const struct tcp_sock *tp, stru
 	}
 	connection->adopted = adopted;
 	return connection;
+}
+
+static __always_inline int is_over(const struct connection *connection)
+{
+	return connection->told == TCP_CLOSE;
+}
+
+/* It leaves this state without having been a connection: a connect() may fail before its SYN is sent. */
+static __always_inline int is_none_yet(const struct tcp_sock *tp, __u32 state)
+{
+	return state == TCP_CLOSE || state == TCP_LISTEN || (state == TCP_SYN_SENT && !tp->segs_out);
 }
 
 /* A function of its own: a copy of all that fills a record for each program that adopts would be long to verify. */
@@ -147,13 +159,15 @@ int tcpinfo_adopt(struct bpf_iter__tcp *ctx)
 			connection->added = 0;
 		return 0;
 	}
-	if (state == TCP_LISTEN || state == TCP_CLOSE)
+	if (is_none_yet(tp, state))
 		return 0;
 	missing = wanted & ~before;
-	is_new = keeps_nothing ? missing != 0 : !connection || connection->closed;
+	is_new = keeps_nothing ? missing != 0 : !connection || is_over(connection);
+	if (is_new && (!settings.adopts || !passes_filter(&settings.filter, skc)))
+		return 0;
+	if (keeps_nothing && adoption.all_known)
+		is_new = 0;
 	if (is_new) {
-		if (!settings.adopts || !passes_filter(&settings.filter, skc))
-			return 0;
 		if (!ring_has_room(TCPINFO_EVENT_ADOPTED)) {
 			adoption.full = 1;
 			return 1; /* the read ends here, and the next one begins with this socket */
@@ -212,24 +226,29 @@ int tcpinfo_transition(const __u64 *ctx)
 	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .adopted = FOLLOWED_WITHOUT };
 	struct sock *sk = (struct sock *)ctx[0];
 	int old_state = (int)ctx[1], new_state = (int)ctx[2];
-	struct connection *connection = NULL;
+	_Bool keeps_nothing = settings.mode == TCPINFO_MODE_CLOSE;
+	struct connection *connection;
 	struct tcp_sock *tp;
 
 	if (old_state == TCP_CLOSE || old_state == TCP_LISTEN)
 		return 0;
-	if (settings.mode == TCPINFO_MODE_CLOSE && new_state != TCP_CLOSE)
+	if (keeps_nothing && new_state != TCP_CLOSE)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
-	/* With the flag it has its callback, which came before this. */
-	if (!tp || flags_of(tp) & BPF_SOCK_OPS_STATE_CB_FLAG || !is_ours(tp))
+	if (!tp || !is_ours(tp))
 		return 0;
-	if (settings.mode != TCPINFO_MODE_CLOSE)
-		connection = bpf_sk_storage_get(&connections, tp, NULL, 0);
-	if (connection && connection->closed)
+	/* The callback came before this. Another program may have taken our flag in there. */
+	connection = bpf_sk_storage_get(&connections, tp, NULL, 0);
+	if (connection && (is_over(connection) || connection->told == new_state)) {
+		if (keeps_nothing)
+			bpf_sk_storage_delete(&connections, tp);
+		return 0;
+	}
+	if (flags_of(tp) & BPF_SOCK_OPS_STATE_CB_FLAG)
 		return 0;
 	if (!connection) {
-		/* A child that never came to be a connection. */
-		if (old_state == TCP_SYN_RECV && new_state == TCP_CLOSE)
+		/* Or a child that never came to be a connection. */
+		if (is_none_yet(tp, old_state) || (old_state == TCP_SYN_RECV && new_state == TCP_CLOSE))
 			return 0;
 		if (!passes_filter(&settings.filter, &sk->__sk_common))
 			return 0;
@@ -237,7 +256,7 @@ int tcpinfo_transition(const __u64 *ctx)
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = bpf_get_socket_cookie(sk);
 	moment.state = old_state;
-	if (settings.mode != TCPINFO_MODE_CLOSE) {
+	if (!keeps_nothing) {
 		moment.follows = 1;
 		if (!connection) {
 			connection = follow(tp, NULL, FOLLOWED_WITHOUT);
@@ -247,7 +266,7 @@ int tcpinfo_transition(const __u64 *ctx)
 		}
 		if (settings.mode != TCPINFO_MODE_STATE && new_state != TCP_CLOSE)
 			return 0;
-		connection->closed = new_state == TCP_CLOSE;
+		connection->told = new_state;
 	}
 	moment.old_state = old_state;
 	moment.state = new_state;

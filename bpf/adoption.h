@@ -12,6 +12,8 @@ struct tcpinfo_adoption {
 	__u32 clearing; /* a pass that takes back the flags that we set */
 	__u32 full;	/* a pass waits for room in the ring */
 	__u32 again;	/* not the first pass: whom it finds without memory for them was counted */
+	__u32 all_known; /* the first round is over: in close mode whoever lacks the flag lost it */
+	__u32 transitions; /* the tracepoint is attached: in close mode it has to learn whom a callback told of */
 	__u32 reserved;
 };
 

@@ -32,7 +32,7 @@ struct connection {
 	__u32 sequence;
 	__u32 generation;
 	__u32 lost; /* records, since the last one that got through; atomic, as a sweep runs beside callbacks */
-	__u8 closed;
+	__u8 told;    /* the state that a transition's record told last; CLOSE: the connection is over */
 	__u8 adopted; /* as in its records */
 	__u8 added;   /* callback flags that we set and nobody had */
 	__u8 reserved;

@@ -22,7 +22,7 @@ static __always_inline struct connection *find_open(struct bpf_sock *sk)
 {
 	struct connection *connection = find(sk);
 
-	return connection && !connection->closed ? connection : NULL;
+	return connection && !is_over(connection) ? connection : NULL;
 }
 
 /* The helper makes the cookie; only the first time there is none to read. */
@@ -53,7 +53,7 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 	if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
 	    (keeps_nothing
 		 ? (ctx->bpf_sock_ops_cb_flags & BPF_SOCK_OPS_STATE_CB_FLAG) && tp->inet_conn.icsk_inet.sk.sk_socket
-		 : connection && !connection->closed))
+		 : connection && !is_over(connection)))
 		return NULL;
 	if (!passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common)) {
 		COUNT(count, filtered);
@@ -95,7 +95,7 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1
 	};
 	__u32 op = ctx->op, jiffies = 0, new_state = 0;
-	struct connection *connection = NULL;
+	struct connection *connection = NULL, *told = NULL;
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 
@@ -117,7 +117,7 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		if (settings.mode == TCPINFO_MODE_CLOSE)
 			return 1;
 		connection = find(sk);
-		if (connection ? connection->closed || settings.mode != TCPINFO_MODE_POLLING : !settings.adopts)
+		if (connection ? is_over(connection) || settings.mode != TCPINFO_MODE_POLLING : !settings.adopts)
 			return 1;
 		jiffies = (__u32)bpf_jiffies64();
 		break;
@@ -128,7 +128,7 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		if (settings.mode == TCPINFO_MODE_CLOSE)
 			break;
 		connection = find(sk);
-		if (connection ? connection->closed : !settings.adopts)
+		if (connection ? is_over(connection) : !settings.adopts)
 			return 1;
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB: /* it was connected before; its children would inherit the flags */
@@ -171,8 +171,7 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		/* The callback comes before the socket's state is set. */
 		if (!connection && settings.mode != TCPINFO_MODE_CLOSE) {
 			/* Not yet a connection, or a child that never came to be one. */
-			if (moment.state == TCP_CLOSE || moment.state == TCP_LISTEN ||
-			    (moment.state == TCP_SYN_RECV && new_state == TCP_CLOSE))
+			if (is_none_yet(tp, moment.state) || (moment.state == TCP_SYN_RECV && new_state == TCP_CLOSE))
 				return 1;
 			connection = adopt(ctx, tp, &moment);
 			if (!connection)
@@ -182,16 +181,20 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		moment.state = new_state;
 		moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
 		if (connection) {
-			connection->closed = new_state == TCP_CLOSE;
-			if (!connection->closed)
+			connection->told = new_state;
+			if (!is_over(connection))
 				rearm(ctx, connection);
 			break;
 		}
 		/* Whoever set the flag, it is a connection that ends. */
-		if (moment.old_state == TCP_CLOSE || moment.old_state == TCP_LISTEN ||
+		if (is_none_yet(tp, moment.old_state) ||
 		    !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
 			return 1;
 		moment.follows = 0;
+		if (adoption.transitions)
+			told = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		if (told)
+			told->told = TCP_CLOSE;
 		break;
 	default:
 		connection = begin(ctx, sk, tp);
@@ -226,7 +229,7 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!sk || !connection)
 		return 0;
 	sweep.visits++;
-	if (connection->closed)
+	if (is_over(connection))
 		return 0;
 	is_due = !sweep.samples_none &&
 		 (__s64)(sweep.time_ns - connection->sampled_ns) >= (__s64)(settings.sweep_interval_ns / 4 * 3);

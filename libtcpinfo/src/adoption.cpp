@@ -7,27 +7,35 @@
 #include <bpf/bpf.h>
 
 #include <cerrno>
-#include <chrono>
-#include <fstream>
-#include <new>
+#include <cstdio>
+#include <memory>
+#include <string>
 
 #include <tcpinfo/error.hpp>
+
+#include "cgroup_tree.hpp"
+#include "netns.hpp"
 
 namespace tcpinfo {
 namespace {
 
-// Before kernel 6.17 a pass may skip a socket where a bucket changes between two reads, so that one is not enough; and a
-// program that overwrites flags all the time must not keep us going.
+// Before kernel 6.17 a pass may skip a socket where a bucket changes between two reads, so that one is not enough; and
+// a program that overwrites flags all the time must not keep us going.
 constexpr int kMostPasses = 3;
 
-constexpr auto kClearingTime = std::chrono::seconds(1);
+// Of threads whose namespace is looked at before the owner has its turn: some milliseconds.
+constexpr int kLooksAtOnce = 256;
 
 std::error_code code_of(int error) noexcept { return {error, std::generic_category()}; }
 
+[[noreturn]] void throw_error(int error, const std::string& action) { throw Error(code_of(error), action, ""); }
+
+/// What /proc answers of a thread that has ended.
+bool has_ended(int error) noexcept { return error == ENOENT || error == ESRCH; }
+
 }  // namespace
 
-void Adoption::attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode,
-                      bool adopts) noexcept {
+void Adoption::attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode, bool adopts) noexcept {
   programs_ = programs;
   mode_ = mode;
   adopts_ = adopts;
@@ -48,119 +56,160 @@ void Adoption::attach(const Programs& programs, const std::filesystem::path& cgr
 }
 
 void Adoption::attach_transition() noexcept {
-  if (transition_link_) return;
+  // Before it is there and until it is gone, so that it knows of whoever it may see.
+  programs_.shared->transitions = 1;
   int error = sys::fault("attach transitions");
   if (!error) {
     transition_link_.reset(bpf_program__attach(programs_.transition));
     if (!transition_link_) error = errno;
   }
   transition_error_ = code_of(error);
+  if (error) programs_.shared->transitions = 0;
+}
+
+void Adoption::stop_transitions() noexcept {
+  if (!transition_link_) return;
+  transition_link_.reset();
+  programs_.shared->transitions = 0;
 }
 
 void Adoption::watch_transitions() noexcept {
   if (!adopts_ || keeps_transition_) return;
   keeps_transition_ = true;
+  if (transition_link_) return;
+  was_blind_ = true;
   attach_transition();
 }
 
 void Adoption::begin() noexcept {
   if (running_ || !pass_link_) return;
   if (rounds_ > 0) watch_transitions();  // somebody overwrites flags
+  put_off_.clear();
   running_ = fresh_ = true;
   passes_ = 0;
 }
 
-void Adoption::look_at(const std::filesystem::path& directory, std::set<std::pair<dev_t, ino_t>>& known) {
-  std::ifstream processes(directory / "cgroup.procs");
-  for (long process = 0; processes >> process;) {
-    const auto path = "/proc/" + std::to_string(process) + "/ns/net";
-    struct stat status {};
-    if (process == 0 || ::stat(path.c_str(), &status) != 0) {
-      if (process == 0 || (errno != ENOENT && errno != ESRCH)) ++hidden_;
-      continue;
+// A thread's network namespace may be another than its process's.
+void Adoption::find_threads() {
+  threads_.clear();
+  hidden_ = 0;
+  int error = cgroup::visit_tree(cgroup_, [&](const std::filesystem::path& cgroup) {
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen((cgroup / "cgroup.threads").c_str(), "re"),
+                                                               std::fclose);
+    if (!file && errno != ENOENT && errno != ENODEV) throw_error(errno, "read " + (cgroup / "cgroup.threads").string());
+    for (long thread; file && std::fscanf(file.get(), "%ld", &thread) == 1;) {
+      if (thread == 0)
+        ++hidden_;
+      else
+        threads_.push_back(static_cast<pid_t>(thread));
     }
-    if (!known.emplace(status.st_dev, status.st_ino).second) continue;
-    try {
-      namespaces_.emplace_back(path);
-    } catch (const Error& error) {
-      if (error.code() != std::errc::no_such_file_or_directory) ++unvisited_;
-    }
-  }
+    return true;
+  });
+  if (error) throw_error(error, "read the cgroups below " + cgroup_.string());
 }
 
-// The caller's own, where a process may have made its sockets before it moved, and those of the cgroup's processes.
-void Adoption::find_namespaces() {
-  namespaces_.clear();
-  next_ = unvisited_ = hidden_ = 0;
-  std::set<std::pair<dev_t, ino_t>> known;
-  namespaces_.emplace_back(std::string());
-  if (struct stat status {}; ::stat("/proc/thread-self/ns/net", &status) == 0)
-    known.emplace(status.st_dev, status.st_ino);
-  look_at(cgroup_, known);
-  std::error_code ignored;  // cgroups come and go
-  for (std::filesystem::recursive_directory_iterator at(cgroup_, ignored), end; at != end; at.increment(ignored))
-    if (at->is_directory(ignored)) look_at(at->path(), known);
+void Adoption::begin_pass() noexcept {
+  next_ = unvisited_ = unshown_ = 0;
+  known_.clear();
+}
+
+// Begins to read in the next namespace, if this pass was not there yet. First the caller's own, where a process may
+// have made its sockets before it moved, then those of the cgroup's threads.
+void Adoption::enter_next() {
+  const bool is_own = next_ == 0;
+  const auto path =
+      is_own ? std::string("/proc/thread-self/ns/net") : "/proc/" + std::to_string(threads_[next_ - 1]) + "/ns/net";
+  ++next_;
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0) {
+    if (!known_.emplace(status.st_dev, status.st_ino).second) return;
+  } else if (!is_own) {
+    if (!has_ended(errno)) ++unshown_;
+    return;
+  }
+  int error = 0;
+  const auto open = [&]() noexcept {
+    error = sys::fault("begin adoption");
+    if (error) return;
+    iterator_.reset(bpf_iter_create(pass_link_.descriptor()));
+    if (!iterator_) error = errno;
+  };
+  try {
+    if (is_own)
+      open();
+    else
+      Netns(path).run(open);
+  } catch (const std::system_error& failed) {
+    error = failed.code().value();
+  }
+  if (error == EPERM || error == EACCES)
+    ++unvisited_;
+  else if (has_ended(error))  // another thread may be there still
+    known_.erase({status.st_dev, status.st_ino});
+  else if (error)
+    throw_error(error, "begin a pass of adoption");
 }
 
 void Adoption::finish_pass() noexcept {
-  next_ = 0;
   ++passes_;
   programs_.shared->again = 1;
   // In close mode only the flag tells whom it adopted.
   const bool would_repeat = mode_ == Mode::kClose && !can_set_flags();
   const bool found = std::exchange(programs_.shared->found, 0) > 0;
-  if (found && passes_ < kMostPasses && !would_repeat) return;
+  if (found && passes_ < kMostPasses && !would_repeat) return begin_pass();
   running_ = false;
-  namespaces_.clear();
-  // Everyone is known by now, and has callbacks: the others are spared the tracepoint.
-  if (rounds_++ == 0 && !keeps_transition_ && can_set_flags() && unvisited_ == 0 && hidden_ == 0) transition_link_.reset();
+  threads_.clear();
+  known_.clear();
+  programs_.shared->all_known = 1;
+  ++rounds_;
 }
 
-std::error_code Adoption::step() noexcept {
-  std::error_code result;
+bool Adoption::can_spare_transitions() const noexcept {
+  return transition_link_ && !keeps_transition_ && !running_ && rounds_ > 0 && can_set_flags() &&
+         unvisited_ + unshown_ + hidden_ == 0;
+}
+
+std::error_code Adoption::put_off(int error) noexcept {
+  iterator_.reset();
+  running_ = false;
+  put_off_ = code_of(error);
+  return put_off_;
+}
+
+std::error_code Adoption::step() noexcept try {
   auto& shared = *programs_.shared;
-  while (running_) try {
-      if (fresh_) {
-        fresh_ = false;
-        shared.found = 0;
-        find_namespaces();
-      }
-      if (!iterator_) {
-        if (next_ == namespaces_.size()) {
-          finish_pass();
-          continue;
-        }
-        int error = 0;
-        namespaces_[next_].run([&]() noexcept {
-          error = sys::fault("begin adoption");
-          if (error) return;
-          iterator_.reset(bpf_iter_create(pass_link_.descriptor()));
-          if (!iterator_) error = errno;
-        });
-        if (error) throw Error(code_of(error), "begin a pass of adoption", "");
-      }
-      shared.full = 0;
-      char nothing[64];
-      const auto got = ::read(iterator_.get(), nothing, sizeof(nothing));
-      if (got > 0 || (got < 0 && errno == EINTR)) continue;
-      if (got < 0 && errno == EAGAIN) {  // without a full ring: a million sockets, none of them wanted
-        if (shared.full) return result;
-        continue;
-      }
-      if (got < 0) result = code_of(errno);
-      iterator_.reset();
-      ++next_;
-    } catch (const std::system_error& error) {
-      // A namespace that cannot be entered: the others are visited, and describe() tells how many were not.
-      ++unvisited_;
-      if (error.code() != std::errc::operation_not_permitted) result = error.code();
-      if (next_ < namespaces_.size()) namespaces_.erase(namespaces_.begin() + static_cast<std::ptrdiff_t>(next_));
-      else running_ = false;
-    } catch (...) {
-      running_ = false;
-      return code_of(ENOMEM);
+  for (int looks = 0; running_;) {
+    if (fresh_) {
+      find_threads();
+      fresh_ = false;
+      shared.found = 0;
+      begin_pass();
     }
-  return result;
+    if (!iterator_) {
+      if (next_ > threads_.size())
+        finish_pass();
+      else if (++looks > kLooksAtOnce)
+        return {};
+      else
+        enter_next();
+      continue;
+    }
+    shared.full = 0;
+    char nothing[64];
+    const auto got = ::read(iterator_.get(), nothing, sizeof(nothing));
+    if (got > 0 || (got < 0 && errno == EINTR)) continue;
+    if (got < 0 && errno == EAGAIN) {  // without a full ring: a million sockets, none of them wanted
+      if (shared.full) return {};
+      continue;
+    }
+    if (got < 0) return put_off(errno);
+    iterator_.reset();
+  }
+  return {};
+} catch (const std::system_error& error) {
+  return put_off(error.code().value());
+} catch (...) {
+  return put_off(ENOMEM);
 }
 
 void Adoption::clear() noexcept {
@@ -169,9 +218,7 @@ void Adoption::clear() noexcept {
   programs_.shared->clearing = 1;
   running_ = fresh_ = true;
   passes_ = kMostPasses - 1;
-  const auto end = std::chrono::steady_clock::now() + kClearingTime;
-  while (running_ && std::chrono::steady_clock::now() < end) step();
-  running_ = false;
+  while (running_) step();
   programs_.shared->clearing = 0;
 }
 
@@ -179,7 +226,7 @@ void Adoption::detach() noexcept {
   iterator_.reset();
   running_ = false;
   pass_link_.reset();
-  transition_link_.reset();
+  stop_transitions();
 }
 
 void Adoption::describe(Capabilities& into) const {
@@ -198,7 +245,8 @@ void Adoption::describe(Capabilities& into) const {
     detail = "under way: connections older than the attach";
   else if (shared.refused)
     detail =
-        "connections older than the attach, without callbacks, which this kernel cannot be asked for from outside (from "
+        "connections older than the attach, without callbacks, which this kernel cannot be asked for from outside "
+        "(from "
         "6.12 on): samples come by the sweep, the end by the tracepoint";
   else if (shared.armed)
     detail = "connections older than the attach, with callbacks that the iterator asks for";
@@ -206,22 +254,37 @@ void Adoption::describe(Capabilities& into) const {
     detail = "connections older than the attach; none was there to try it on";
   if (unvisited_ > 0)
     detail += "; " + std::to_string(unvisited_) +
-              " network namespaces of the cgroup's processes were not visited: needs CAP_SYS_ADMIN";
-  if (hidden_ > 0)
-    detail += "; the namespaces of " + std::to_string(hidden_) + " processes are not shown: needs CAP_SYS_PTRACE";
+              " network namespaces of the cgroup's threads were not visited: needs CAP_SYS_ADMIN";
+  if (unshown_ > 0)
+    detail += "; the namespaces of " + std::to_string(unshown_) + " threads are not shown: needs CAP_SYS_PTRACE";
+  if (hidden_ > 0) detail += "; " + std::to_string(hidden_) + " threads of other pid namespaces were left out";
+  if (put_off_) detail += "; put off, and tried again after a second" + reason(put_off_);
   into.push_back({"adoption", adopts_, detail});
-  into.push_back({"rearming", shared.refused == 0,
-                  shared.refused ? "callback flags that another program overwrites come back at the connection's next "
-                                   "callback only: this kernel takes them from no iterator (from 6.12 on)"
-                                 : "callback flags that another program overwrites come back within a second"});
+  const bool knows_nobody = mode_ == Mode::kClose && !adopts_;
+  into.push_back(
+      {"rearming", shared.refused == 0 && !knows_nobody,
+       knows_nobody     ? "close mode keeps nothing of a connection: whom another program silences can be told "
+                          "only where older connections are adopted too"
+       : shared.refused ? "callback flags that another program overwrites come back at the connection's next "
+                          "callback only: this kernel takes them from no iterator (from 6.12 on)"
+       : shared.armed   ? "callback flags that another program overwrites come back within a second"
+                        : "callback flags that another program overwrites come back within a second, where the "
+                          "kernel takes them from an iterator (from 6.12 on); not tried yet"});
   if (!adopts_) return;
   const bool missing = transition_error_ && !transition_link_;
+  bpf_prog_info info{};
+  __u32 size = sizeof(info);
+  std::string missed;
+  if (bpf_obj_get_info_by_fd(bpf_program__fd(programs_.transition), &info, &size) == 0 && info.recursion_misses > 0)
+    missed = "; it missed " + std::to_string(info.recursion_misses) +
+             " changes of state of the host's sockets, which interrupts brought while it ran on that CPU";
   into.push_back({"transitions", !missing,
-                  missing ? "what changes before it is adopted is not seen" + reason(transition_error_)
-                  : transition_link_
-                      ? "tp_btf/inet_sock_set_state sees connections without callbacks; it runs at every change of "
-                        "state on this host"
-                      : "by callbacks; the tracepoint was taken off when all were adopted"});
+                  (missing ? "what changes before it is adopted is not seen" + reason(transition_error_)
+                   : transition_link_
+                       ? "tp_btf/inet_sock_set_state sees connections without callbacks; it runs at every change of "
+                         "state on this host"
+                       : "by callbacks; the tracepoint was taken off when all were adopted") +
+                      missed});
 }
 
 }  // namespace tcpinfo

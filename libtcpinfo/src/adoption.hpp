@@ -15,13 +15,12 @@
 
 #include "adoption.h"
 #include "bpf.hpp"
-#include "netns.hpp"
 #include "system.hpp"
 
 namespace tcpinfo {
 
 /// The sockets of a cgroup that are older than the attach: passes of an iterator over every network namespace that a
-/// process of the cgroup is in, and a tracepoint that sees those change which the passes did not come to yet. The same
+/// thread of the cgroup is in, and a tracepoint that sees those change which the passes did not come to yet. The same
 /// passes bring back callback flags that others overwrote, and take back what we set.
 class Adoption {
  public:
@@ -39,15 +38,20 @@ class Adoption {
   /// A round of passes. The step() that follows begins it.
   void begin() noexcept;
   bool is_running() const noexcept { return running_; }
-  /// Goes on with the round until it is over or a ring is half full.
+  /// Goes on with the round until it is over, a ring is half full, or many threads were looked at. After an error, as
+  /// of a process without free descriptors, the round is put off: begin() begins it anew.
   std::error_code step() noexcept;
+  bool is_put_off() const noexcept { return static_cast<bool>(put_off_); }
 
   /// The kernel takes callback flags from a pass, as far as is known.
   bool can_set_flags() const noexcept { return pass_link_ && programs_.shared->refused == 0; }
   /// The tracepoint stays: another program may overwrite callback flags at any time.
   void watch_transitions() noexcept;
-
-  void stop_transitions() noexcept { transition_link_.reset(); }
+  /// Everyone is known, and has callbacks: if nobody else can take those, the host is spared the tracepoint.
+  bool can_spare_transitions() const noexcept;
+  /// True once if it was not there before, when what another program hid from the callbacks was not seen.
+  bool take_blindness() noexcept { return std::exchange(was_blind_, false); }
+  void stop_transitions() noexcept;
 
   /// The source is detached: one more pass takes back the callback flags that we added.
   void clear() noexcept;
@@ -56,9 +60,11 @@ class Adoption {
   void describe(Capabilities& into) const;
 
  private:
-  void find_namespaces();
-  void look_at(const std::filesystem::path& directory, std::set<std::pair<dev_t, ino_t>>& known);
+  void find_threads();
+  void begin_pass() noexcept;
+  void enter_next();
   void finish_pass() noexcept;
+  std::error_code put_off(int error) noexcept;
   void attach_transition() noexcept;
 
   Programs programs_{};
@@ -68,15 +74,19 @@ class Adoption {
   std::error_code pass_error_, transition_error_;
 
   bool running_ = false;
-  bool fresh_ = false;  // the namespaces are still to be found
+  bool fresh_ = false;  // the cgroup's threads are still to be found
   int passes_ = 0;      // of this round, that are over
   int rounds_ = 0;      // that are over
   bool adopts_ = true;
   bool keeps_transition_ = false;
-  std::vector<Netns> namespaces_;
-  std::size_t next_ = 0;            // of namespaces_
-  std::size_t unvisited_ = 0;       // namespaces, in this round
-  std::size_t hidden_ = 0;          // processes whose namespace was not shown
+  bool was_blind_ = false;
+  std::error_code put_off_;
+  std::vector<pid_t> threads_;               // of the cgroup, in this round
+  std::size_t next_ = 0;                     // 0: the caller's namespace; else of threads_, from 1 on
+  std::set<std::pair<dev_t, ino_t>> known_;  // namespaces that this pass came to
+  std::size_t unvisited_ = 0;                // namespaces, in this pass
+  std::size_t unshown_ = 0;                  // threads whose namespace was not shown, in this pass
+  std::size_t hidden_ = 0;                   // threads that have no number here, in this round
   sys::Fd iterator_;
 };
 

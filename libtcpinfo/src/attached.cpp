@@ -14,6 +14,7 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
+#include "cgroup_tree.hpp"
 #include "system.hpp"
 
 namespace tcpinfo {
@@ -45,14 +46,6 @@ std::string name_of(__u32 id) {
   return info.name;
 }
 
-/// Calls `visit` for each cgroup below. They come and go.
-template <class Visit>
-void visit_below(const std::filesystem::path& cgroup, Visit visit) {
-  std::error_code ignored;
-  for (std::filesystem::recursive_directory_iterator at(cgroup, ignored), end; at != end; at.increment(ignored))
-    if (at->is_directory(ignored) && !visit(at->path())) return;
-}
-
 }  // namespace
 
 std::vector<AttachedProgram> sock_ops_programs(const std::filesystem::path& cgroup) {
@@ -74,8 +67,8 @@ std::vector<AttachedProgram> sock_ops_programs(const std::filesystem::path& cgro
         if (program.cgroup.empty() && std::ranges::find(own, program.id) != own.end()) program.cgroup = path;
     more = path != mount && path.has_relative_path();
   }
-  visit_below(cgroup, [&](const std::filesystem::path& below) {
-    if (query(below, 0, own) == 0)
+  cgroup::visit_tree(cgroup, [&](const std::filesystem::path& below) {
+    if (below != cgroup && query(below, 0, own) == 0)
       for (const auto id : own) programs.push_back({id, name_of(id), below});
     return true;
   });
@@ -89,7 +82,7 @@ std::optional<bool> has_other_sock_ops_program(const std::filesystem::path& cgro
     if (query(cgroup, BPF_F_QUERY_EFFECTIVE, ids) != 0) return std::nullopt;
     bool found = std::ranges::any_of(ids, is_other);
     if (!found && deep)
-      visit_below(cgroup, [&](const std::filesystem::path& below) {
+      cgroup::visit_tree(cgroup, [&](const std::filesystem::path& below) {
         found = query(below, 0, ids) == 0 && std::ranges::any_of(ids, is_other);
         return !found;
       });

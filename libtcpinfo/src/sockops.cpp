@@ -103,7 +103,7 @@ struct SockopsSource::Impl {
   SockopsOptions options;
   Pins pins;
   bool was_pinned = false;    // by an earlier source
-  bool was_detached = false;  // since then, which is yet to be told
+  bool was_blind = false;     // since then, or before another program was noticed: yet to be told
   nanoseconds interval;        // of sweeps that take samples
   nanoseconds visit_interval;  // of all sweeps
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
@@ -156,10 +156,11 @@ struct SockopsSource::Impl {
   bool read_counters(Statistics& into) const noexcept;
   bool pass_gap(const RecordSink& sink, const tcpinfo_record& record) noexcept;
   std::size_t tell_gaps(const RecordSink& sink, std::size_t limit) noexcept;
-  std::size_t tell_detached(const RecordSink& sink) noexcept;
+  std::size_t tell_blindness(const RecordSink& sink) noexcept;
   void keep_books() noexcept;
   std::error_code sweep() noexcept;
   void look_for_others() noexcept;
+  bool finds_others() noexcept;
   void watch_cgroup() noexcept;
   void unwatch_cgroup() noexcept;
   std::error_code look_at_cgroup(Clock::time_point now) noexcept;
@@ -371,7 +372,7 @@ void SockopsSource::Impl::attach() {
     return true;
   };
   if (options.owners) attach_to_cgroup(creator_link, skeleton->progs.tcpinfo_creator, "sock_create");
-  was_detached = attach_to_cgroup(attach_link, skeleton->progs.tcpinfo_sockops, "sock_ops") && was_pinned;
+  was_blind = attach_to_cgroup(attach_link, skeleton->progs.tcpinfo_sockops, "sock_ops") && was_pinned;
 
   bpf_link_info info{};
   __u32 size = sizeof(info);
@@ -510,12 +511,17 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
 }
 
 // Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint sees.
+bool SockopsSource::Impl::finds_others() noexcept {
+  has_others = has_others_below || has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
+  if (has_others) adoption.watch_transitions();
+  return has_others;
+}
+
 void SockopsSource::Impl::look_for_others() noexcept {
   if (!attach_link || ticked < next_census) return;
   advance(next_census, ticked, kCheckInterval);
-  has_others = has_others_below || has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
-  if (!has_others) return;
-  adoption.watch_transitions();
+  if (adoption.is_put_off()) adoption.begin();
+  if (!finds_others()) return;
   // In close mode no sweep shows who lacks its flag.
   if (options.mode == Mode::kClose && options.adopt && adoption.can_set_flags()) adoption.begin();
 }
@@ -551,10 +557,10 @@ bool SockopsSource::Impl::pass_gap(const RecordSink& sink, const tcpinfo_record&
   return false;
 }
 
-// What happened since the source before this one ended nobody knows.
-std::size_t SockopsSource::Impl::tell_detached(const RecordSink& sink) noexcept {
-  was_detached = !pass_gap(sink, make_gap());
-  return was_detached ? 0 : 1;
+// What happened nobody knows: since the source before this one ended, or before another program was noticed.
+std::size_t SockopsSource::Impl::tell_blindness(const RecordSink& sink) noexcept {
+  was_blind = !pass_gap(sink, make_gap());
+  return was_blind ? 0 : 1;
 }
 
 void SockopsSource::Impl::keep_books() noexcept {
@@ -622,10 +628,13 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   if (!impl_->skeleton || impl_->closing) return std::nullopt;
   if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
-  auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
-  if (impl_->attach_link && impl_->has_others && impl_->options.mode == Mode::kClose) sweep = impl_->next_census;
+  const auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
+  // In close mode neither a record nor a sweep tells that there are connections which another program may silence.
+  std::optional<Clock::time_point> census;
+  if (impl_->attach_link && (impl_->options.mode == Mode::kClose || impl_->adoption.is_put_off()))
+    census = impl_->next_census;
   std::optional<Clock::time_point> first;
-  for (const auto& due : {sweep, impl_->next_drain, impl_->next_look})
+  for (const auto& due : {sweep, census, impl_->next_drain, impl_->next_look})
     if (due && (!first || *due < *first)) first = due;
   return first;
 }
@@ -668,9 +677,11 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (!more) break;
     const auto error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
     if (!result.error) result.error = error;
+    if (impl_->adoption.can_spare_transitions() && !impl_->finds_others()) impl_->adoption.stop_transitions();
   }
   // Behind what was made before.
-  if (impl_->was_detached && result.records < limit && !impl_->closing) result.records += impl_->tell_detached(sink);
+  impl_->was_blind |= impl_->adoption.take_blindness();
+  if (impl_->was_blind && result.records < limit && !impl_->closing) result.records += impl_->tell_blindness(sink);
   impl_->draining = false;
   if (impl_->pins) impl_->keep_books();
   if (impl_->closing) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -52,7 +54,13 @@ class Watch {
 
   tcpinfo::SockopsSource& source() { return source_; }
   void drain() {
-    EXPECT_FALSE(source_.drain([this](const Record& record) { records_[*record.cookie()].push_back(record.raw()); }).error);
+    EXPECT_FALSE(source_
+                     .drain([this](const Record& record) {
+                       // Of no connection: the source did not see for a while what another program hid.
+                       if (record.event() == TCPINFO_EVENT_GAP) return static_cast<void>(gaps_.push_back(record.raw()));
+                       records_[*record.cookie()].push_back(record.raw());
+                     })
+                     .error);
   }
   /// Until `done` or the time is over.
   template <class Done>
@@ -87,11 +95,13 @@ class Watch {
   }
   bool has(std::uint64_t cookie, Event event) const { return !of(cookie, event).empty(); }
   const std::map<std::uint64_t, std::vector<tcpinfo_record>>& all() const { return records_; }
+  const std::vector<tcpinfo_record>& gaps() const { return gaps_; }
 
  private:
   std::uint64_t delivered() const { return tcpinfo::Statistics::sum(source_.statistics().delivered); }
   tcpinfo::SockopsSource source_;
   std::map<std::uint64_t, std::vector<tcpinfo_record>> records_;
+  std::vector<tcpinfo_record> gaps_;
 };
 
 class Adoption : public testing::Test {
@@ -735,6 +745,245 @@ TEST_P(Neighbours, OfOneThatOverwritesFlagsNothingIsMissed) {
         }
       }
   });
+}
+
+// A program after ours takes our flag away inside the very callback that told of a transition: the tracepoint, which
+// finds no flag then, must not tell it again.
+TEST_F(Adoption, ATransitionIsToldOnceWhereAnotherTakesTheFlagInItsCallback) {
+  if (!kernel_sets_flags()) GTEST_SKIP() << "needs a kernel from 6.12: flags that come back";
+  inside([&] {
+    const lab::Flags flags;
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      const auto listener = lab::listen(Ip::kV4);
+      Watch watch(options(mode));
+      const lab::Neighbour other({.cgroup = cgroup.path(), .flags = 0, .is_polite = false, .insists = true});
+      auto pair = lab::connected(listener, Ip::kV4);
+      const auto client = pair.client.cookie(), server = pair.server.cookie();
+      const auto states = other.callbacks(lab::kStateOp);
+      const auto armed = [&] { return (flags.of(client) & lab::kStateFlag) && (flags.of(server) & lab::kStateFlag); };
+      // Half closed, so that each has a further transition; then both end.
+      ASSERT_TRUE(watch.until(armed));
+      ASSERT_EQ(::shutdown(pair.client.fd(), SHUT_WR), 0);
+      char byte;
+      ASSERT_EQ(::recv(pair.server.fd(), &byte, 1, 0), 0);
+      EXPECT_GE(other.callbacks(lab::kStateOp), states + 2) << "both had the callback in which the flag went";
+      ASSERT_TRUE(watch.until([&] { return pair.client.info().tcpi_state == 5 && armed(); }))
+          << "the FIN is acknowledged";
+      pair.server.abort();
+      ASSERT_TRUE(watch.until([&] { return watch.has(client, Event::kClose) && watch.has(server, Event::kClose); }));
+      watch.during(50ms);
+      EXPECT_EQ(watch.of(client, Event::kClose).size(), 1u);
+      EXPECT_EQ(watch.of(server, Event::kClose).size(), 1u);
+      if (mode != Mode::kClose) {
+        expect_sequence(watch.of(client));
+        expect_sequence(watch.of(server));
+      }
+      if (mode != Mode::kState) continue;
+      const auto told = [&](std::uint64_t cookie) {
+        std::vector<int> found;
+        for (const auto& record : watch.of(cookie, Event::kState)) found.push_back(*record.state());
+        return found;
+      };
+      EXPECT_THAT(told(client), testing::ElementsAre(1, 4, 5)) << "ESTABLISHED, FIN_WAIT1, FIN_WAIT2";
+      EXPECT_THAT(told(server), testing::ElementsAre(1, 8)) << "ESTABLISHED, CLOSE_WAIT";
+    }
+  });
+}
+
+// It goes through SYN_SENT, and no SYN was sent: nobody but this socket has ever known of it.
+TEST_F(Adoption, AConnectThatFailsBeforeItsSynIsNoConnection) {
+  inside([&] {
+    const lab::Neighbour other({.cgroup = cgroup.path(), .flags = lab::kRttFlag, .is_polite = false});
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose})
+      for (const bool again : {false, true}) {
+        SCOPED_TRACE(std::string(name(mode)) + (again ? ", of a socket that was connected before" : ""));
+        const auto listener = lab::listen(Ip::kV4);
+        Watch watch(options(mode));  // beside another program, where the tracepoint stays
+        const auto any = lab::loopback(Ip::kV4, 0);
+        lab::Socket first(Ip::kV4), second(Ip::kV4);
+        for (const auto* socket : {&first, &second}) socket->set(SOL_SOCKET, SO_REUSEADDR, 1);
+        lab::check(::bind(first.fd(), any.get(), any.length), "bind");
+        lab::connect(first, Ip::kV4, listener.local_port());
+        std::size_t before = 0;
+        if (again) {
+          lab::connect(second, Ip::kV4, listener.local_port());
+          sockaddr unspecified{};
+          unspecified.sa_family = AF_UNSPEC;
+          ASSERT_EQ(::connect(second.fd(), &unspecified, sizeof(unspecified)), 0);
+          ASSERT_TRUE(watch.until([&] { return watch.has(second.cookie(), Event::kClose); }));
+          before = watch.of(second.cookie()).size();
+        }
+        const auto taken = lab::loopback(Ip::kV4, first.local_port()),
+                   there = lab::loopback(Ip::kV4, listener.local_port());
+        lab::check(::bind(second.fd(), taken.get(), taken.length), "bind");
+        ASSERT_EQ(::connect(second.fd(), there.get(), there.length), -1);
+        ASSERT_EQ(errno, EADDRNOTAVAIL) << "the same addresses and ports are taken";
+        const auto connections = watch.source().statistics().connections;
+        watch.during(100ms);
+        EXPECT_EQ(watch.of(second.cookie()).size(), before);
+        EXPECT_EQ(watch.source().statistics().connections, connections);
+      }
+  });
+}
+
+// Only from when it is noticed on does the tracepoint see what it hides: the time before is told, once.
+TEST_F(Adoption, ANeighbourThatComesLaterIsNoticedAndTheTimeBeforeIsTold) {
+  if (!kernel_sets_flags()) GTEST_SKIP() << "needs a kernel from 6.12: before, the tracepoint stays in any case";
+  inside([&] {
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      const auto listener = lab::listen(Ip::kV4);
+      auto idle = lab::connected(listener, Ip::kV4);
+      Watch watch(options(mode));
+      const auto transitions = [&] { return capabilities(watch.source()).at("transitions").detail; };
+      ASSERT_TRUE(watch.until([&] { return transitions().find("taken off") != std::string::npos; }));
+      EXPECT_TRUE(watch.gaps().empty());
+      const lab::Neighbour other({.cgroup = cgroup.path(), .flags = 0, .is_polite = false, .insists = true});
+      // Nothing comes of an idle connection: the owner waits for the deadline alone.
+      const auto deadline = watch.source().next_deadline();
+      ASSERT_TRUE(deadline);
+      EXPECT_LE(*deadline - Clock::now(), 1s);
+      ASSERT_TRUE(watch.until([&] { return transitions().find("every change") != std::string::npos; }));
+      watch.during(1500ms);
+      ASSERT_EQ(watch.gaps().size(), 1u) << "once";
+      EXPECT_FALSE(Record(watch.gaps()[0]).lost_records()) << "nobody knows how many";
+      EXPECT_EQ(Record(watch.gaps()[0]).source(), TCPINFO_SOURCE_SOCKOPS);
+      // From now on nothing is missed, whatever it overwrites.
+      auto later = lab::connected(listener, Ip::kV4);
+      later.client.abort();
+      idle.client.abort();
+      for (const auto* pair : {&idle, &later})
+        EXPECT_TRUE(watch.until([&] { return watch.has(pair->server.cookie(), Event::kClose); }));
+      EXPECT_EQ(watch.gaps().size(), 1u);
+    }
+  });
+}
+
+// In close mode nothing is kept of a connection: the flag alone says whom the source knows.
+TEST_F(Adoption, FlagsThatComeBackInCloseModeAreNoAdoption) {
+  if (!kernel_sets_flags()) GTEST_SKIP() << "needs a kernel from 6.12: flags that come back";
+  inside([&] {
+    const auto listener = lab::listen(Ip::kV4);
+    const auto older = lab::connected(listener, Ip::kV4);
+    {
+      auto chosen = options(Mode::kClose);
+      chosen.adopt = false;
+      const tcpinfo::SockopsSource without(chosen);
+      EXPECT_FALSE(capabilities(without).at("rearming").available) << "it cannot tell whom it knows";
+    }
+    Watch watch(options(Mode::kClose));
+    ASSERT_TRUE(watch.until([&] { return watch.has(older.server.cookie(), Event::kAdopted); }));
+    const lab::Neighbour other({.cgroup = cgroup.path(), .flags = lab::kRttFlag, .is_polite = false});
+    const auto later = lab::connected(listener, Ip::kV4);
+    ASSERT_TRUE(watch.until([&] { return watch.source().statistics().rearmed >= 2; }));
+    watch.during(50ms);
+    EXPECT_EQ(watch.source().statistics().emitted[TCPINFO_EVENT_ADOPTED], 2u) << "the older one's ends";
+    EXPECT_TRUE(watch.of(later.server.cookie()).empty());
+    const auto rearming = capabilities(watch.source()).at("rearming");
+    EXPECT_TRUE(rearming.available);
+    EXPECT_THAT(rearming.detail, testing::Not(testing::HasSubstr("not tried")));
+  });
+}
+
+TEST_F(Adoption, RearmingIsNotClaimedToHaveBeenTriedWhereNobodyLackedFlags) {
+  inside([&] {
+    Watch watch(options());
+    watch.during(50ms);
+    EXPECT_THAT(capabilities(watch.source()).at("rearming").detail, testing::HasSubstr("not tried"));
+  });
+}
+
+// A connection that has no storage is counted once, and followed as an adopted one as soon as there is memory.
+TEST_F(Adoption, OneThatWasUntrackedIsAdoptedWhenThereIsMemory) {
+  inside([&] {
+    std::ifstream reader("/proc/sys/net/core/optmem_max");
+    std::string usual;
+    ASSERT_TRUE(reader >> usual);
+    const auto allow = [](const std::string& bytes) {
+      std::ofstream file("/proc/sys/net/core/optmem_max");
+      file << bytes << std::flush;
+      if (!file) throw std::runtime_error("write /proc/sys/net/core/optmem_max");
+    };
+    const auto listener = lab::listen(Ip::kV4);
+    Watch watch(options(Mode::kState));
+    watch.during(50ms);  // the first round is over
+    allow("64");
+    auto pair = lab::connected(listener, Ip::kV4);
+    watch.during(50ms);
+    EXPECT_TRUE(watch.of(pair.client.cookie()).empty());
+    EXPECT_EQ(watch.source().statistics().untracked, 2u)
+        << "each end, when it began; the client's later callback is no other";
+    allow(usual);
+    // The next pass finds them, here one for a connection whose flags another program took.
+    EXPECT_EQ(watch.source().statistics().connections, 0u);
+    const lab::Neighbour other({.cgroup = cgroup.path(), .flags = lab::kRttFlag, .is_polite = false});
+    const auto silenced = lab::connected(listener, Ip::kV4);
+    ASSERT_TRUE(watch.until([&] { return watch.has(pair.client.cookie(), Event::kAdopted); }));
+    EXPECT_TRUE(watch.until([&] { return watch.has(pair.server.cookie(), Event::kAdopted); }));
+    pair.client.abort();
+    EXPECT_TRUE(watch.until([&] { return watch.has(pair.server.cookie(), Event::kClose); }));
+    EXPECT_EQ(watch.source().statistics().untracked, 2u);
+    EXPECT_EQ(watch.source().statistics().emitted[TCPINFO_EVENT_ADOPTED], 2u);
+  });
+}
+
+// Its sockets are in a namespace that the process itself is not in.
+TEST_F(Adoption, ConnectionsInTheNamespaceOfAThread) {
+  const lab::Netns elsewhere("tcpinfo-test");
+  std::atomic<std::uint64_t> cookie = 0;
+  std::atomic<bool> over = false;
+  const lab::InCgroup in(cgroup);
+  std::thread thread([&] {
+    elsewhere.run([&] {
+      const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+      cookie = pair.client.cookie();
+      while (!over) std::this_thread::sleep_for(1ms);
+    });
+  });
+  while (cookie == 0) std::this_thread::sleep_for(1ms);
+  {
+    Watch watch(options());
+    EXPECT_TRUE(watch.until([&] { return watch.has(cookie, Event::kAdopted); }, 3s));
+    EXPECT_THAT(capabilities(watch.source()).at("adoption").detail, testing::Not(testing::HasSubstr("not ")));
+  }
+  over = true;
+  thread.join();
+}
+
+// No descriptor is left for the namespaces: the error is told, each second it is tried again.
+TEST_F(Adoption, WithoutFreeDescriptorsItIsPutOffAndTold) {
+  const lab::Netns elsewhere("tcpinfo-test");
+  const bench::Crowd crowd({.sockets = 20, .netns = &elsewhere, .cgroup = &cgroup});
+  tcpinfo::SockopsSource source(options(Mode::kState));
+  std::set<std::uint64_t> adopted;
+  const auto drive = [&] {
+    auto error = source.tick(Clock::now());
+    const auto result = source.drain([&](const Record& record) {
+      if (record.event() == TCPINFO_EVENT_ADOPTED) adopted.insert(*record.cookie());
+    });
+    return error ? error : result.error;
+  };
+  rlimit usual{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const rlimit none{3, usual.rlim_max};  // what is open stays
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto error = drive();
+  const auto again = drive();
+  const auto detail = capabilities(source).at("adoption").detail;
+  const auto deadline = source.next_deadline();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  EXPECT_EQ(error, std::errc::too_many_files_open);
+  EXPECT_FALSE(again) << "told once a try";
+  EXPECT_THAT(detail, testing::HasSubstr("Too many open files"));
+  EXPECT_THAT(detail, testing::Not(testing::HasSubstr("CAP_SYS_ADMIN")));
+  ASSERT_TRUE(deadline) << "the next try";
+  EXPECT_GT(*deadline, Clock::now()) << "not at once, over and over";
+  EXPECT_TRUE(adopted.empty());
+  for (const auto end = Clock::now() + 10s; adopted.size() < 20 && Clock::now() < end; std::this_thread::sleep_for(1ms))
+    EXPECT_FALSE(drive());
+  EXPECT_EQ(adopted.size(), 20u);
+  EXPECT_THAT(capabilities(source).at("adoption").detail, testing::Not(testing::HasSubstr("put off")));
 }
 
 }  // namespace
