@@ -17,6 +17,7 @@ std::span<const Measurement> measurements() noexcept {
       Measurement{"json", "JSON lines of records, beside RapidJSON's Writer", json, 30, 6, 0},
       Measurement{"snapshot", "all sockets of a network namespace at once, beside ss", snapshot, 180, 25, 90},
       Measurement{"sweep", "a sweep over k tagged sockets among many others, beside a walk over all", sweep, 60, 8, 20},
+      Measurement{"adoption", "connections that are older than the attach, from it to the last record", adoption, 40, 8, 0},
       Measurement{"memory", "what a watched connection takes in the kernel and in user space", memory, 150, 15, 60},
   };
   return kAll;

@@ -6,6 +6,7 @@
 /// One function a file; what each measures is said in the table of measurements.cpp.
 namespace bench {
 
+Outcome adoption(const Options& options);
 Outcome bulk(const Options& options);
 Outcome callbacks(const Options& options);
 Outcome connections(const Options& options);
