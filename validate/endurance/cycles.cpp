@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>
@@ -55,6 +56,8 @@ bool cycles(const CyclesOptions& options) {
   std::ofstream csv(options.out / "cycles.csv");
   fmt::print(csv, "cycle,seconds,resident_bytes,descriptors,programs,maps,links\n");
   Growth growth;
+  KernelObjects left;  // of all cycles until now
+  std::size_t had = 0;
   int failed = 0;
   const auto begin = steady_clock::now();
   for (int cycle = 0; cycle < options.cycles; ++cycle) {
@@ -65,23 +68,32 @@ bool cycles(const CyclesOptions& options) {
       tcpinfo::SockopsSource source(wanted);
       netns.run([&] { connections.one(listener.get(), kPort); });
       failed += !use(source);
+      auto held = usage_of(getpid()).objects;
+      had += held.programs.size() + held.maps.size() + held.links.size();
+      left.merge(std::move(held));
     }
     if (cycle % std::max(1, options.cycles / 200) != 0 && cycle + 1 != options.cycles) continue;
-    const auto usage = usage_of(getpid());
+    left.forget_gone(5s);
+    auto usage = usage_of(getpid());
+    usage.objects.merge(left);
     const double seconds = std::chrono::duration<double>(steady_clock::now() - begin).count();
     fmt::print(csv, "{},{:.1f},{},{},{},{},{}\n", cycle + 1, seconds, usage.resident_bytes, usage.descriptors,
-               usage.programs, usage.maps, usage.links);
+               usage.objects.programs.size(), usage.objects.maps.size(), usage.objects.links.size());
     csv.flush();
     growth.add(usage);
-    fmt::print(stderr, "\r{} of {} cycles, {:.0f} s, {} KiB, {} descriptors, {} programs, {} maps, {} links ",
-               cycle + 1, options.cycles, seconds, usage.resident_bytes / 1024, usage.descriptors, usage.programs,
-               usage.maps, usage.links);
+    fmt::print(stderr, "\r{} of {} cycles, {:.0f} s, {} KiB, {} descriptors, left: {} programs, {} maps, {} links ",
+               cycle + 1, options.cycles, seconds, usage.resident_bytes / 1024, usage.descriptors,
+               usage.objects.programs.size(), usage.objects.maps.size(), usage.objects.links.size());
   }
   fmt::print(stderr, "\n");
   const auto verdict = growth.verdict();
-  fmt::print("{} cycles of attach, one connection, detach; {} of them without the close records of both ends\n{}",
-             options.cycles, failed, verdict.text);
-  return failed == 0 && verdict.is_flat;
+  const auto text = fmt::format(
+      "{} cycles of attach, one connection, detach; {} of them without the close records of both ends\n"
+      "{} programs, maps and links in the kernel on the way, {} of them left\n{}",
+      options.cycles, failed, had, left.programs.size() + left.maps.size() + left.links.size(), verdict.text);
+  std::ofstream(options.out / "cycles.txt") << text;
+  fmt::print("{}", text);
+  return failed == 0 && left.empty() && verdict.is_flat;
 }
 
 }  // namespace endurance

@@ -11,17 +11,17 @@ namespace {
 
 struct Quantity {
   const char* name;
-  std::uint64_t Usage::*member;
+  std::uint64_t (*of)(const Usage&);
   std::uint64_t allowed;  ///< growth
 };
 
 constexpr Quantity kQuantities[] = {
-    {"memory of the process, bytes", &Usage::resident_bytes, 1 << 20},
-    {"descriptors", &Usage::descriptors, 0},
-    {"memory of its maps, bytes", &Usage::map_bytes, 0},
-    {"BPF programs of the host", &Usage::programs, 0},
-    {"BPF maps of the host", &Usage::maps, 0},
-    {"BPF links of the host", &Usage::links, 0},
+    {"memory of the process, bytes", [](const Usage& usage) { return usage.resident_bytes; }, 1 << 20},
+    {"descriptors", [](const Usage& usage) { return usage.descriptors; }, 0},
+    {"memory of its maps, bytes", [](const Usage& usage) { return usage.map_bytes; }, 0},
+    {"its BPF programs", [](const Usage& usage) { return std::uint64_t{usage.objects.programs.size()}; }, 0},
+    {"its BPF maps", [](const Usage& usage) { return std::uint64_t{usage.objects.maps.size()}; }, 0},
+    {"its BPF links", [](const Usage& usage) { return std::uint64_t{usage.objects.links.size()}; }, 0},
 };
 
 }  // namespace
@@ -29,14 +29,14 @@ constexpr Quantity kQuantities[] = {
 Growth::Verdict Growth::verdict() const {
   Verdict verdict{true, {}};
   if (readings_.size() < 5) return {false, "fewer than five readings: too short to tell\n"};
-  const auto most = [&](std::size_t fifth, std::uint64_t Usage::*member) {
-    const auto begin = readings_.begin() + static_cast<std::ptrdiff_t>(readings_.size() * fifth / 5);
-    const auto end = readings_.begin() + static_cast<std::ptrdiff_t>(readings_.size() * (fifth + 1) / 5);
-    return (*std::max_element(begin, end, [&](const Usage& a, const Usage& b) { return a.*member < b.*member; })).*
-           member;
+  const auto most = [&](std::size_t fifth, const Quantity& quantity) {
+    std::uint64_t found = 0;
+    for (auto i = readings_.size() * fifth / 5; i < readings_.size() * (fifth + 1) / 5; ++i)
+      found = std::max(found, quantity.of(readings_[i]));
+    return found;
   };
   for (const auto& quantity : kQuantities) {
-    const auto early = most(1, quantity.member), late = most(4, quantity.member);
+    const auto early = most(1, quantity), late = most(4, quantity);
     const bool grew = late > early + quantity.allowed;
     verdict.is_flat &= !grew;
     verdict.text +=

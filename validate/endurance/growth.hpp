@@ -17,7 +17,6 @@ class Growth {
   };
 
   void add(const Usage& usage) { readings_.push_back(usage); }
-  const std::vector<Usage>& readings() const noexcept { return readings_; }
 
   /// The first fifth of the readings is warm-up. Counts must not be greater in the last fifth than in the second;
   /// memory may be by 1 MiB, as an allocator keeps what it was once given in pieces.

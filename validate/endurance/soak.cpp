@@ -85,7 +85,8 @@ bool soak(const SoakOptions& options) {
         const auto usage = usage_of(process.pid());
         const auto seconds = std::chrono::duration<double>(now - begin).count();
         fmt::print(csv, "{:.1f},{},{},{},{},{},{},{}\n", seconds, made, usage.resident_bytes, usage.descriptors,
-                   usage.map_bytes, usage.programs, usage.maps, usage.links);
+                   usage.map_bytes, usage.objects.programs.size(), usage.objects.maps.size(),
+                   usage.objects.links.size());
         csv.flush();
         growth.add(usage);
         fmt::print(stderr, "\r{:.0f} of {} s, {} connections, {} KiB, {} descriptors ", seconds,
