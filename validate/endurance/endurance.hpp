@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 /// Whether tcpinfo holds out: for long, many times over, and through faults. Everything needs root and a quiet machine;
@@ -34,7 +35,9 @@ struct FaultOptions {
   std::filesystem::path tcpinfo;
   std::chrono::seconds stop{5};  ///< how long consumers stand still
   std::string only;              ///< the name of one; empty: all
+  bool steps_clock = false;      ///< all includes kClockStep, which moves the wall clock of this machine for seconds
 };
+inline constexpr std::string_view kClockStep = "clock-step";
 std::vector<std::string> fault_names();
 /// Each fault injected into tcpinfo under load: what was lost, exactly, and what its user saw. True if of each held
 /// what is promised.

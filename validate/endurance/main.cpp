@@ -62,7 +62,11 @@ int main(int argc, char** argv) {
   faults_command->add_option("--out", faults.out, "Directory for faults.md and what each run left")->required();
   faults_command->add_option("--stop", stop, "Seconds that consumers stand still")->capture_default_str();
   faults_command->add_option("--only", faults.only, "One of them")->check(CLI::IsMember(endurance::fault_names()));
+  faults_command->add_flag("--step-clock", faults.steps_clock,
+                           "Move the wall clock of this machine, too (clock-step): for guests");
   faults_command->callback([&] {
+    if (faults.only == endurance::kClockStep && !faults.steps_clock)
+      throw CLI::ValidationError("--only clock-step", "it moves the wall clock of this machine: it needs --step-clock");
     faults.stop = std::chrono::seconds(static_cast<long>(stop));
     chosen = [&] { return endurance::faults(faults); };
   });

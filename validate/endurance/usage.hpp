@@ -15,8 +15,8 @@ struct KernelObjects {
 
   bool empty() const noexcept { return programs.empty() && maps.empty() && links.empty(); }
   void merge(KernelObjects other);
-  /// Leaves those that still exist, after `patience` at the latest: the kernel frees what nobody holds any more a moment
-  /// later. Throws tcpinfo::Error: needs CAP_SYS_ADMIN.
+  /// Leaves those that still exist, after `patience` at the latest: the kernel frees what nobody holds any more a
+  /// moment later. Throws tcpinfo::Error: needs CAP_SYS_ADMIN.
   void forget_gone(std::chrono::milliseconds patience);
 };
 
