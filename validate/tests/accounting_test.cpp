@@ -3,6 +3,7 @@
 // gap records, exactly; and a flood of samples pushes out no other record.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -224,6 +225,32 @@ TEST_F(Accounting, IsExactWhileAllAreAtWork) {
     EXPECT_EQ(books.lost_of_connections(), books.told[TCPINFO_EVENT_SAMPLE]);
     EXPECT_GE(books.told[TCPINFO_EVENT_SAMPLE], 1000u);
     EXPECT_EQ(books.taken[TCPINFO_EVENT_CLOSE], 16u);
+  });
+}
+
+// Whoever does what the source asks for hears of a loss within its latency: a sleeping source wakes, and one that is
+// awake names a time.
+TEST_F(Accounting, ALossAsksToBeToldAndTheNextDrainTellsAll) {
+  inside([&] {
+    auto chosen = options(Mode::kState);
+    chosen.life_cycle_ring_bytes = chosen.ring_bytes;
+    EXPECT_LE(chosen.latency, 1s);
+    tcpinfo::SockopsSource source(chosen);
+    const auto listener = lab::listen(Ip::kV4);
+    Books books;
+    for (const bool asleep : {true, false}) {
+      SCOPED_TRACE(asleep);
+      const auto pairs = connect(listener);
+      const auto lost = source.statistics().lost_ring;
+      ASSERT_GT(Statistics::sum(lost), Statistics::sum(books.told));
+      pollfd ready{source.descriptor(), POLLIN, 0};
+      if (asleep)
+        EXPECT_EQ(::poll(&ready, 1, 0), 1);
+      else
+        EXPECT_LE(*source.next_deadline(), std::chrono::steady_clock::now() + chosen.latency);
+      source.drain([&](const Record& record) { books.take(record); });
+      EXPECT_EQ(books.told, lost);
+    }
   });
 }
 

@@ -29,6 +29,7 @@
 #include "neighbour.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
+#include "sweeps.hpp"
 
 namespace {
 
@@ -361,14 +362,13 @@ TEST_F(Adoption, TheReceivingTheIdleAndTheStalledHaveASampleAnInterval) {
     while (::send(full.client.fd(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
     }
     const auto begin = tcpinfo::boot_time_ns();
-    const auto before = watch.source().statistics().sweeps;
+    lab::Sweeps sweeps(watch.source(), options().interval);
     for (const auto end = Clock::now() + 1500ms; Clock::now() < end;) {
       busy.client.send(100);
       busy.server.receive(100);
-      watch.during(10ms);
+      sweeps.note([&] { watch.during(1ms); });
     }
-    const auto sweeps = watch.source().statistics().sweeps - before;
-    EXPECT_GE(sweeps, 10u) << "of 75";
+    EXPECT_GE(sweeps.count(), 10u) << "of 75";
     const auto samples = [&](const lab::Socket& socket) {
       auto found = watch.of(socket.cookie(), Event::kSample);
       std::erase_if(found, [begin](const Record& record) { return *record.time_ns() < begin; });
@@ -376,7 +376,7 @@ TEST_F(Adoption, TheReceivingTheIdleAndTheStalledHaveASampleAnInterval) {
     };
     for (const auto* socket : {&busy.client, &busy.server, &idle.client, &idle.server, &stalled.client, &stalled.server,
                                &full.client, &full.server})
-      EXPECT_GE(samples(*socket).size(), sweeps / 2);
+      sweeps.expect_enough(watch.of(socket->cookie()));
     // It shows while it stalls: what is out stays out, and is sent again and again.
     const auto seen = samples(stalled.client);
     std::set<std::uint32_t> retransmits;

@@ -25,9 +25,11 @@
 #include <tcpinfo/format.hpp>
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
+#include "sweeps.hpp"
 
 namespace {
 
@@ -84,12 +86,6 @@ class Collector {
   tcpinfo::Source& source_;
   std::vector<tcpinfo_record> records_;
 };
-
-std::uint64_t count_links() {
-  std::uint64_t count = 0;
-  for (__u32 id = 0; bpf_link_get_next_id(id, &id) == 0;) ++count;
-  return count;
-}
 
 std::size_t count_descriptors() {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
@@ -238,23 +234,20 @@ TEST_P(SockopsIp, PollingSamplesBothEndsAlsoTheReceiverAndWhenIdle) {
     auto listener = lab::listen(GetParam());
     auto pair = lab::connected(listener, GetParam());
     const auto client = pair.client.cookie(), server = pair.server.cookie();
+    lab::Sweeps sweeps(source, options().interval);
     for (int i = 0; i < 50; ++i) {
       pair.client.send(1000);
       pair.server.receive(1000);
-      collected.during(5ms);
+      sweeps.note([&] { collected.during(5ms); });
     }
     // Traffic is over: only the sweep can see them now. How many sweeps there are depends on how busy the machine is.
-    const auto before = tcpinfo::boot_time_ns();
-    const auto sweeps_before = source.statistics().sweeps;
-    collected.during(300ms);
-    const auto sweeps = source.statistics().sweeps, idle_sweeps = sweeps - sweeps_before;
-    EXPECT_GE(idle_sweeps, 2u) << "of 30";
+    const auto busy = sweeps.count();
+    for (const auto end = std::chrono::steady_clock::now() + 300ms; std::chrono::steady_clock::now() < end;)
+      sweeps.note([&] { collected.during(1ms); });
+    EXPECT_GE(sweeps.count(), busy + 2) << "of 30";
     for (const auto cookie : {client, server}) {
-      auto samples = collected.of(cookie, Event::kSample);
-      EXPECT_GE(samples.size(), sweeps / 2) << "each sweep samples what was not sampled for most of an interval";
-      std::uint64_t idle = 0;
-      for (const auto& sample : samples) idle += *sample.time_ns() > before;
-      EXPECT_GE(idle, idle_sweeps / 2);
+      sweeps.expect_enough(collected.of(cookie));
+      const auto samples = collected.of(cookie, Event::kSample);
       EXPECT_TRUE(*samples.back().swept());
       EXPECT_EQ(samples.back().state(), kEstablished);
     }
@@ -970,12 +963,13 @@ TEST_F(Sockops, SocketsOfOtherCgroupsAreNotSeen) {
 
 TEST_F(Sockops, StopDetachesAndWhatWasMadeIsStillDrained) {
   inside([&] {
-    const auto links = count_links();
     tcpinfo::SockopsSource source(options());
+    const auto links = lab::links_of(getpid());
     auto listener = lab::listen(Ip::kV4);
     auto pair = lab::connected(listener, Ip::kV4);
     source.stop();
-    EXPECT_EQ(count_links(), links);
+    EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
+    EXPECT_THAT(lab::living(links), testing::IsEmpty());
     const auto later = lab::connected(listener, Ip::kV4);
     Collector collected(source);
     collected.drain();
@@ -989,13 +983,15 @@ TEST_F(Sockops, StopDetachesAndWhatWasMadeIsStillDrained) {
 
 TEST_F(Sockops, CloseDetachesAndKeepsTheStatistics) {
   inside([&] {
-    const auto links = count_links(), descriptors = count_descriptors();
+    const auto descriptors = count_descriptors();
     tcpinfo::SockopsSource source(options());
-    EXPECT_EQ(count_links(), links + 4) << "the sock_ops program, the sweep, and two that adopt";
+    const auto links = lab::links_of(getpid());
+    EXPECT_THAT(links, testing::SizeIs(4)) << "the sock_ops program, the sweep, and two that adopt";
     auto listener = lab::listen(Ip::kV4);
     lab::connected(listener, Ip::kV4);
     source.close();
-    EXPECT_EQ(count_links(), links);
+    EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
+    EXPECT_THAT(lab::living(links), testing::IsEmpty());
     EXPECT_EQ(source.descriptor(), -1);
     EXPECT_FALSE(source.next_deadline());
     EXPECT_EQ(source.statistics().connections, 2u);
@@ -1006,7 +1002,6 @@ TEST_F(Sockops, CloseDetachesAndKeepsTheStatistics) {
 }
 
 TEST_F(Sockops, TheKernelDetachesAfterSigkill) {
-  const auto links = count_links();
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
   const pid_t child = fork();
@@ -1024,19 +1019,20 @@ TEST_F(Sockops, TheKernelDetachesAfterSigkill) {
   char byte = 0;
   ASSERT_EQ(read(ready[0], &byte, 1), 1);
   close(ready[0]);
-  EXPECT_EQ(count_links(), links + 4);
+  const auto links = lab::links_of(child);
+  EXPECT_THAT(links, testing::SizeIs(4));
   kill(child, SIGKILL);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status));
   // The kernel frees links a grace period after the last reference.
-  for (int i = 0; i < 2000 && count_links() != links; ++i) std::this_thread::sleep_for(1ms);
-  EXPECT_EQ(count_links(), links);
+  for (int i = 0; i < 2000 && !lab::living(links).empty(); ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_THAT(lab::living(links), testing::IsEmpty());
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 }
 
 // A server that forks its workers: they must neither keep the program attached nor take its records.
 TEST_F(Sockops, AForkedChildNeitherKeepsItAttachedNorDrains) {
-  const auto links = count_links();
   int told[2], held[2];
   ASSERT_EQ(pipe2(told, O_CLOEXEC), 0);
   ASSERT_EQ(pipe2(held, O_CLOEXEC), 0);  // the grandchild ends when the test closes it
@@ -1065,12 +1061,14 @@ TEST_F(Sockops, AForkedChildNeitherKeepsItAttachedNorDrains) {
   char verdict = 0;
   ASSERT_EQ(read(told[0], &verdict, 1), 1);
   EXPECT_EQ(verdict, 'y');
-  EXPECT_EQ(count_links(), links + 4);
+  const auto links = lab::links_of(parent);
+  EXPECT_THAT(links, testing::SizeIs(4));
   kill(parent, SIGKILL);
   waitpid(parent, nullptr, 0);
   // The kernel frees links a grace period after the last reference. The child is still there.
-  for (int i = 0; i < 5000 && count_links() != links; ++i) std::this_thread::sleep_for(1ms);
-  EXPECT_EQ(count_links(), links);
+  for (int i = 0; i < 5000 && !lab::living(links).empty(); ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_THAT(lab::living(links), testing::IsEmpty());
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
   close(held[1]);
   verdict = 0;
   ASSERT_EQ(read(told[0], &verdict, 1), 1);
