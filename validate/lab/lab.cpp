@@ -34,8 +34,6 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
-#include "lab/fd.hpp"
-
 namespace lab {
 namespace {
 
@@ -61,6 +59,11 @@ int write_text(const fs::path& path, std::string_view text) noexcept {
   const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (fd.get() < 0 || ::write(fd.get(), text.data(), text.size()) < 0) return errno;
   return 0;
+}
+
+void move_to(const fs::path& cgroup, pid_t pid) {
+  if (const int error = write_text(cgroup / "cgroup.procs", std::to_string(pid)))
+    fail(error, fmt::format("move process {} to cgroup {}", pid, cgroup.string()), way_out_for(error));
 }
 
 // Depth first: a cgroup with children cannot be removed.
@@ -117,14 +120,19 @@ Cgroup::~Cgroup() {
   if (!path_.empty()) remove_cgroup(path_, path_.parent_path());
 }
 
-void Cgroup::enter(pid_t pid) const {
-  if (const int error = write_text(path_ / "cgroup.procs", std::to_string(pid)))
-    fail(error, fmt::format("move process {} to cgroup {}", pid, path_.string()), way_out_for(error));
+void Cgroup::enter(pid_t pid) const { move_to(path_, pid); }
+
+// Opened before, as the kernel looks at the privileges of whoever opened it (kernel v6.18 kernel/cgroup/cgroup.c
+// __cgroup_procs_write()).
+InCgroup::InCgroup(const fs::path& cgroup)
+    : back_(::open((tcpinfo::own_cgroup() / "cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC)) {
+  if (back_.get() < 0) fail(errno, "open the way back to cgroup " + tcpinfo::own_cgroup().string(), way_out_for(errno));
+  move_to(cgroup, 0);
 }
 
-InCgroup::InCgroup(const Cgroup& cgroup) : old_(tcpinfo::own_cgroup()) { cgroup.enter(); }
-
-InCgroup::~InCgroup() { write_text(old_ / "cgroup.procs", "0"); }
+InCgroup::~InCgroup() {
+  if (::write(back_.get(), "0", 1) != 1) std::terminate();
+}
 
 Netns::Netns(std::string_view prefix) {
   const auto name = unique_name(prefix);

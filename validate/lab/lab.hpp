@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lab/fd.hpp"
+
 /// What tests and the validator make on the real kernel and take away again: cgroups, network namespaces, processes.
 /// Every object undoes itself in its destructor, also when a test or a run fails. Needs root. All throw tcpinfo::Error.
 namespace lab {
@@ -30,15 +32,17 @@ class Cgroup {
   std::filesystem::path path_;
 };
 
-/// This process is inside `cgroup` while this lives, and back in its old one afterwards.
+/// This process is inside `cgroup` while this lives, and back in its old one afterwards, also where a thread has
+/// dropped its privileges meanwhile (kernel 5.16 and newer).
 class InCgroup {
  public:
-  explicit InCgroup(const Cgroup& cgroup);
-  ~InCgroup();
+  explicit InCgroup(const Cgroup& cgroup) : InCgroup(cgroup.path()) {}
+  explicit InCgroup(const std::filesystem::path& cgroup);
+  ~InCgroup();  ///< ends the process if it cannot go back: all that follows would be in the wrong cgroup
   InCgroup(const InCgroup&) = delete;
 
  private:
-  std::filesystem::path old_;
+  Fd back_;
 };
 
 /// A new network namespace, visible as /run/netns/NAME, with its loopback up.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Each step of the set-up of the sources that load BPF programs fails in turn: the error says which, and nothing stays
 // behind.
-#include <bpf/bpf.h>
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
@@ -16,9 +14,10 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "lab/lab.hpp"
-#include "system.hpp"
 #include "requirements.hpp"
+#include "system.hpp"
 
 namespace {
 
@@ -31,14 +30,8 @@ struct Left {
 };
 
 Left count(const lab::Cgroup& cgroup) {
-  Left left{};
-  const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, nullptr, nullptr, &left.attached), 0);
-  EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_INET_SOCK_CREATE, 0, nullptr, nullptr, &left.creators), 0);
-  close(directory);
-  left.descriptors =
-      static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
-  return left;
+  return {static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {})),
+          lab::count_attached(cgroup.path()), lab::count_attached(cgroup.path(), BPF_CGROUP_INET_SOCK_CREATE)};
 }
 
 std::string_view failing_step;

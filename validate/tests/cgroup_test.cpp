@@ -395,13 +395,11 @@ TEST_F(CgroupSources, SocketsOfARemovedOneAreFollowedToTheirEnd) {
   const auto listener = lab::listen(lab::Ip::kV4);
   lab::Socket client;
   {
-    std::ofstream(path / "cgroup.procs") << "0" << std::flush;
+    const lab::InCgroup inside(path);
     client = lab::Socket(lab::Ip::kV4);
-    std::ofstream(parent.path() / "cgroup.procs") << "0" << std::flush;
   }
   lab::connect(client, lab::Ip::kV4, listener.local_port());
   auto server = lab::accept(listener);
-  std::ofstream(tcpinfo::cgroup2_mount() / "cgroup.procs") << "0" << std::flush;
   fs::remove(path);
   Driven driven;
   ASSERT_FALSE(drive(source, driven, 300ms, [&] { return !driven.errors.empty(); })) << driven.errors[0].message();

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Who a socket belongs to, on the running kernel: processes are forked, pass sockets on, execute, end.
-#include <bpf/bpf.h>
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
@@ -22,6 +20,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "child.hpp"
 #include "lab/lab.hpp"
 #include "privileges.hpp"
@@ -384,10 +383,10 @@ TEST_F(OwnerTest, ContainersAreReadFromTheCgroupWhichMayBeGone) {
   tcpinfo::SockopsSource source(options());
   auto owners = make_owners();
   const auto listener = lab::listen(Ip::kV4);
-  const auto old = tcpinfo::own_cgroup();
-  std::ofstream(scope / "cgroup.procs") << getpid() << std::flush;
-  lab::Socket client(Ip::kV4);
-  std::ofstream(old / "cgroup.procs") << getpid() << std::flush;
+  auto client = [&] {
+    const lab::InCgroup in(scope);
+    return lab::Socket(Ip::kV4);
+  }();
   lab::connect(client, Ip::kV4, listener.local_port());
   drain(source);
   const auto expect = [&](const Owner& owner) {
@@ -507,11 +506,7 @@ TEST_F(OwnerTest, NothingIsDoneWhereItIsNotAskedFor) {
     auto wanted = options();
     wanted.owners = false;
     tcpinfo::SockopsSource source(wanted);
-    const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    __u32 programs = 0;
-    EXPECT_EQ(bpf_prog_query(directory, BPF_CGROUP_INET_SOCK_CREATE, 0, nullptr, nullptr, &programs), 0);
-    close(directory);
-    EXPECT_EQ(programs, 0u);
+    EXPECT_EQ(lab::count_attached(cgroup.path(), BPF_CGROUP_INET_SOCK_CREATE), 0u);
     for (const auto& map : source.cost().maps) EXPECT_NE(map.name, "creators");
     const auto listener = lab::listen(Ip::kV4);
     const auto pair = lab::connected(listener, Ip::kV4);

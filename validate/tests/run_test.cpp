@@ -405,10 +405,8 @@ TEST_F(Named, ByUnit) {
   const auto unit = slice.path() / name;
   fs::create_directory(unit);
   const auto listener = [&] {
-    std::ofstream(unit / "cgroup.procs") << "0" << std::flush;
-    auto made = lab::listen(Ip::kV4);
-    std::ofstream(tcpinfo::cgroup2_mount() / "cgroup.procs") << "0" << std::flush;
-    return made;
+    const lab::InCgroup inside(unit);
+    return lab::listen(Ip::kV4);
   }();
   for (const auto& written : {name, cgroup.path().filename().string()}) {
     const auto outcome = Running({TCPINFO_BINARY, "snapshot", "--unit", written, "--fields", "local_port"}).outcome();
