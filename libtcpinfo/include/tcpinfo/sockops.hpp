@@ -29,7 +29,7 @@ struct SockopsOptions {
   /// Follow connections that are older than the attach, too. Each begins with an adopted record instead of an open one,
   /// with the totals that it has by then; all its records say so (`adopted`). The first tick() and drain() begin with it:
   /// 100,000 sockets take less than a second. Those are found that are in the network namespace of the caller or of a
-  /// process of the cgroup; other namespaces than the caller's need CAP_SYS_ADMIN. From kernel 6.12 on they have
+  /// thread of the cgroup; other namespaces than the caller's need CAP_SYS_ADMIN. From kernel 6.12 on they have
   /// callbacks as all others; before, they are sampled by the sweep and their transitions come by a tracepoint, which then
   /// runs at every change of state of any TCP socket of the host. See capabilities().
   bool adopt = true;
@@ -73,10 +73,18 @@ TCPINFO_EXPORT void unpin(const std::filesystem::path& directory);
 ///
 /// Callback flags are one word a socket that all sock_ops programs share. Ours are added to what is there; where another
 /// program overwrites them, they come back within a second (from kernel 6.12 on; before, at the connection's next
-/// callback, and until then it is sampled by the sweep: Statistics::rearmed, silenced). stop() takes back what was added,
-/// on listeners too, from kernel 6.12 on and as long as no other sock_ops program runs for the cgroup: it may have asked
-/// for the same flags since, and nobody can tell. What stays, as after SIGKILL, makes the kernel call programs that are
-/// attached, and where none is costs a test of a bit.
+/// callback, and until then it is sampled by the sweep: Statistics::rearmed, silenced). What such a connection does until
+/// then, its end too, a tracepoint sees in its place. It is used with SockopsOptions::adopt only and, because it runs at
+/// every change of state on the host, from when another program is known: within a second where that is attached to the
+/// cgroup or above it, else when connections are found silenced, which close mode cannot find. What a program that came
+/// later hid before that is missed, and told by one gap record without a number. What the tracepoint misses, because an
+/// interrupt brings it while it runs on that CPU, is counted in Capability "transitions" and ProgramCost::recursion_misses,
+/// for the whole host; the kernel runs the other programs in any case.
+///
+/// stop() takes back what was added, on listeners too, from kernel 6.12 on and as long as no other sock_ops program runs
+/// for the cgroup: it may have asked for the same flags since, and nobody can tell. It walks past every socket of the
+/// network namespaces that it visits. What stays, as after SIGKILL, makes the kernel call programs that are attached, and
+/// where none is costs a test of a bit.
 ///
 /// User space keeps nothing of a connection: it takes the rings and what the owner's sink keeps, however many there are.
 /// Except in close mode the kernel keeps an element of socket storage of each, about 320 bytes; a connection for which it

@@ -61,7 +61,10 @@ struct Statistics {
   std::uint64_t malformed = 0;    ///< messages or attributes that broke their format, skipped
   std::uint64_t connections = 0;  ///< sockops: connections that passed the filter
   std::uint64_t filtered = 0;     ///< sockops: connections that did not
-  std::uint64_t untracked = 0;    ///< sockops: connections for which the kernel had no memory
+  /// sockops: connections that were not followed when they began, or when the first pass over older ones came to them,
+  /// because the kernel had no memory. With SockopsOptions::adopt one may still be followed later, as an adopted one, if a
+  /// callback or a further pass comes to it and there is memory; that there is none again is not counted.
+  std::uint64_t untracked = 0;
   std::uint64_t untriggered = 0;  ///< samples that were due and not wanted by the trigger; not among the emitted
   std::uint64_t wakeups = 0;      ///< sockops: times that the kernel woke the consumer
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
