@@ -64,6 +64,7 @@ class Tcpinfo {
   Tcpinfo(const std::filesystem::path& program, const std::filesystem::path& directory, const lab::Cgroup& cgroup,
           std::vector<std::string> words, Start start = Start::kAttached, const std::string& through = "");
 
+  pid_t pid() const noexcept { return process_->pid(); }
   void signal(int number) { process_->signal(number); }
   /// Sends the signal, if any, and waits for the end. Then all that it printed is in the files. Throws: it goes on.
   void end(std::optional<int> number, std::chrono::seconds timeout = std::chrono::seconds(60));

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <sys/wait.h>
-
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -14,53 +12,62 @@
 #include <fmt/ostream.h>
 #include <rapidjson/document.h>
 
-#include <tcpinfo/error.hpp>
+#include <tcpinfo/record.hpp>
+#include <tcpinfo/source.hpp>
 
 #include "endurance.hpp"
 #include "growth.hpp"
 #include "lab/connections.hpp"
-#include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "observed.hpp"
 #include "usage.hpp"
 
 namespace endurance {
 namespace {
 
 using namespace std::chrono_literals;
-using lab::read_text;
 using std::chrono::steady_clock;
+using tcpinfo::Statistics;
 
 constexpr std::uint16_t kPort = 7000;
 
-[[noreturn]] void fail(const std::string& action, const std::string& way_out) {
-  throw tcpinfo::Error(std::make_error_code(std::errc::protocol_error), action, way_out);
-}
+/// What whoever read the output counted: lines "number record".
+struct Counted {
+  tcpinfo::EventCounts records{}, told{};
 
-void wait_until_attached(lab::Process& process, const std::filesystem::path& out, const std::filesystem::path& err) {
-  for (const auto end = steady_clock::now() + 30s; steady_clock::now() < end; std::this_thread::sleep_for(10ms)) {
-    if (std::filesystem::exists(out) && std::filesystem::file_size(out) > 0) return;  // the header
-    if (process.wait(0ms)) break;
+  explicit Counted(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    std::string line;
+    for (std::uint64_t number = 0; file >> number && std::getline(file, line);) {
+      rapidjson::Document record;
+      record.Parse(line.c_str());
+      if (record.HasParseError() || !record.IsObject()) fail("read " + path.string() + ": " + line);
+      if (!record.HasMember("event")) continue;  // the schema
+      const auto event = event_of(record["event"]);
+      records[event] += number;
+      if (event == TCPINFO_EVENT_GAP && record["lost_records"].IsUint64())
+        told[event_of(record["lost_event"])] += number * record["lost_records"].GetUint64();
+    }
   }
-  fail("start tcpinfo watch: " + read_text(err), "");
-}
+
+ private:
+  static std::size_t event_of(const rapidjson::Value& name) {
+    for (std::size_t event = 1; name.IsString() && event < tcpinfo::kEventCount; ++event)
+      if (name.GetString() == tcpinfo::name(static_cast<tcpinfo::Event>(event))) return event;
+    return 0;
+  }
+};
 
 }  // namespace
 
 bool soak(const SoakOptions& options) {
-  std::filesystem::create_directories(options.out);
   const lab::Netns netns("endure-soak");
   const lab::Cgroup cgroup("endure-soak");
   lab::Connections connections(netns);
-  const auto out = options.out / "soak.header", err = options.out / "soak.stderr", stats = options.out / "soak.stats";
-  std::filesystem::remove(out);
-  // The header tells that it is attached; the records go to /dev/null.
-  lab::Process process(
-      {.command = {"bash", "-c",
-                   R"(exec "$0" watch --cgroup "$1" --mode "$2" --stats "$3" --format csv --fields event \
-                                       > >(head -n 1 > "$4"; exec cat > /dev/null))",
-                   options.tcpinfo, cgroup.path(), options.mode, stats, out},
-       .stderr_file = err});
-  wait_until_attached(process, out, err);
+  // All lines that are alike are one number.
+  Tcpinfo run(options.tcpinfo, options.out / "soak", cgroup,
+              {"watch", "--mode", options.mode, "--fields", "event,lost_records,lost_event"}, Tcpinfo::Start::kAttached,
+              "awk '{ n[$0]++ } END { for (line in n) print n[line], line }'");
 
   std::ofstream csv(options.out / "soak.csv");
   fmt::print(csv, "seconds,connections,resident_bytes,descriptors,map_bytes,programs,maps,links\n");
@@ -82,7 +89,7 @@ bool soak(const SoakOptions& options) {
         }
         if (now < next_reading) continue;
         next_reading += 1s;
-        const auto usage = usage_of(process.pid());
+        const auto usage = usage_of(run.pid());
         const auto seconds = std::chrono::duration<double>(now - begin).count();
         fmt::print(csv, "{:.1f},{},{},{},{},{},{},{}\n", seconds, made, usage.resident_bytes, usage.descriptors,
                    usage.map_bytes, usage.objects.programs.size(), usage.objects.maps.size(),
@@ -96,28 +103,31 @@ bool soak(const SoakOptions& options) {
     fmt::print(stderr, "\n");
   }
   std::this_thread::sleep_for(1s);  // the last ones reach CLOSE
-  process.signal(SIGINT);
-  const auto status = process.wait(60s);
-  if (!status || !WIFEXITED(*status) || WEXITSTATUS(*status) != 0) fail("end tcpinfo watch: " + read_text(err), "");
+  run.end(SIGINT);
 
-  rapidjson::Document json;
-  json.Parse(read_text(stats).c_str());
-  if (json.HasParseError()) fail("read " + stats.string(), "it is no JSON");
-  const auto total = [&](const char* what, const char* event) { return json[what][event].GetUint64(); };
-  const auto emitted = total("emitted", "total"), delivered = total("delivered", "total"),
-             lost = total("lost", "total");
-  const auto closed = total("emitted", "close");
-  const bool is_exact = emitted == delivered + lost && closed == 2 * made &&
-                        json["lost"]["left"]["total"].GetUint64() == 0;  // which would make it so
+  // Three who know: the load, the kernel's counters, and who read the output.
+  const Books books(run.stats());
+  const Counted counted(run.records());
+  bool is_exact =
+      run.exit_code() == 0 && books.balance() && counted.records == books.delivered && counted.told == books.lost;
+  for (const auto event : {TCPINFO_EVENT_OPEN, TCPINFO_EVENT_CLOSE})
+    if (event == TCPINFO_EVENT_CLOSE || options.mode != "close")
+      is_exact &= counted.records[event] + counted.told[event] == 2 * made && books.emitted[event] == 2 * made;
+  const auto seconds = static_cast<double>(options.duration.count());
+  const bool is_enough = static_cast<double>(made) >= 0.95 * options.rate * seconds;
   const auto verdict = growth.verdict();
-  fmt::print(
-      "{} connections in {} s, {:.0f} a second; {} records emitted = {} delivered + {} lost; {} close records emitted "
-      "for {} "
-      "ends{}\n{}",
-      made, options.duration.count(), static_cast<double>(made) / static_cast<double>(options.duration.count()),
-      emitted, delivered, lost, closed, 2 * made, is_exact ? "" : "  NOT EXACT", verdict.text);
-  std::filesystem::remove(out);
-  return is_exact && verdict.is_flat;
+  const auto text = fmt::format(
+      "{} connections in {} s, {:.0f} a second{}\n"
+      "{} records emitted by the kernel, {} read from the output, {} lost ({}), of which {} are told by gap records{}\n"
+      "of {} ends {} open and {} close records were read\n{}",
+      made, options.duration.count(), static_cast<double>(made) / seconds,
+      is_enough ? "" : fmt::format("  FEWER THAN THE {} ASKED FOR", options.rate), Statistics::sum(books.emitted),
+      Statistics::sum(counted.records), Statistics::sum(books.lost), by_event(books.lost),
+      Statistics::sum(counted.told), is_exact ? "" : "  NOT EXACT", 2 * made, counted.records[TCPINFO_EVENT_OPEN],
+      counted.records[TCPINFO_EVENT_CLOSE], verdict.text);
+  std::ofstream(options.out / "soak.txt") << text;
+  fmt::print("{}", text);
+  return is_exact && is_enough && verdict.is_flat;
 }
 
 }  // namespace endurance
