@@ -14,6 +14,7 @@
 #include <map>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <tcpinfo/tcpinfo.hpp>
@@ -251,6 +252,53 @@ TEST_F(Accounting, ALossAsksToBeToldAndTheNextDrainTellsAll) {
       source.drain([&](const Record& record) { books.take(record); });
       EXPECT_EQ(books.told, lost);
     }
+  });
+}
+
+/// This thread, and what it makes the network do, stays on one CPU while this lives.
+class OneCpu {
+ public:
+  OneCpu() {
+    sched_getaffinity(0, sizeof(before_), &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
+    sched_setaffinity(0, sizeof(one), &one);
+  }
+  ~OneCpu() { sched_setaffinity(0, sizeof(before_), &before_); }
+  OneCpu(const OneCpu&) = delete;
+
+ private:
+  cpu_set_t before_{};
+};
+
+// The ring is full, so that all that is made meanwhile is lost: no record that got through wakes it, and no deadline.
+TEST_F(Accounting, ALossWhileItDrainsWakesItAgain) {
+  inside([&] {
+    const OneCpu one_ring;
+    auto chosen = options(Mode::kClose);
+    chosen.life_cycle_ring_bytes = chosen.ring_bytes;
+    chosen.adopt = false;
+    chosen.latency = 1h;
+    tcpinfo::SockopsSource source(chosen);
+    const auto listener = lab::listen(Ip::kV4);
+    const auto connect_and_abort = [&](std::size_t pairs) {
+      for (auto& pair : connect(listener, pairs)) pair.client.abort();
+    };
+    connect_and_abort(4);
+    Books books;
+    bool flooded = false;
+    source.drain([&](const Record& record) {
+      if (!std::exchange(flooded, true)) connect_and_abort(20);
+      books.take(record);
+    });
+    const auto lost = source.statistics().lost_ring;
+    ASSERT_GT(lost[TCPINFO_EVENT_CLOSE], books.told[TCPINFO_EVENT_CLOSE]);
+    EXPECT_GT(*source.next_deadline(), std::chrono::steady_clock::now() + 50min);
+    pollfd ready{source.descriptor(), POLLIN, 0};
+    EXPECT_EQ(::poll(&ready, 1, 0), 1);
+    source.drain([&](const Record& record) { books.take(record); });
+    EXPECT_EQ(books.told, lost);
   });
 }
 
