@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -182,6 +183,10 @@ TEST_F(Pinned, WithTheLinkNothingIsLostWhileNobodyIsThere) {
 TEST_F(Pinned, KilledAtAnyMomentAndStartedAgainNoRecordIsMissing) {
   inside([&] {
     auto listener = lab::listen(Ip::kV4);
+    // Room for all, three records an end: on a busy machine nobody may drain.
+    constexpr int kRounds = 10, kConnections = 100;
+    auto chosen = options(true);
+    chosen.life_cycle_ring_bytes = std::bit_ceil(kRounds * kConnections * 2 * 3 * (sizeof(tcpinfo_record) + 8));
     std::map<std::uint64_t, std::set<std::uint32_t>> sequences;  // by connection
     std::map<std::uint64_t, bool> closed;
     struct Taken {
@@ -191,10 +196,10 @@ TEST_F(Pinned, KilledAtAnyMomentAndStartedAgainNoRecordIsMissing) {
     const std::unique_ptr<FILE, int (*)(FILE*)> file(tmpfile(), fclose);
     ASSERT_TRUE(file);
     std::size_t made = 0;
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < kRounds; ++round) {
       // Into a file, which never keeps it waiting.
       lab::Child child("a-source", [&](const lab::Socket& parent) {
-        SockopsSource source(options(true));
+        SockopsSource source(chosen);
         lab::tell(parent, 0);
         for (;;) {
           source.tick(std::chrono::steady_clock::now());
@@ -206,15 +211,17 @@ TEST_F(Pinned, KilledAtAnyMomentAndStartedAgainNoRecordIsMissing) {
         }
       });
       ASSERT_EQ(lab::hear(child.end()), 0u);
-      const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20 + 7 * round);
-      while (std::chrono::steady_clock::now() < end) {
+      const std::chrono::milliseconds time(20 + 7 * round);
+      const auto end = std::chrono::steady_clock::now() + time;
+      for (int i = 0; i < kConnections && std::chrono::steady_clock::now() < end; ++i) {
         auto pair = lab::connected(listener, Ip::kV4);
         pair.client.abort();
         made += 2;
+        std::this_thread::sleep_for(time / kConnections);
       }
       kill(child.pid(), SIGKILL);
     }
-    SockopsSource last(options(true));
+    SockopsSource last(chosen);
     for (const auto& record : drain(last)) {
       if (!Record(record).cookie()) continue;
       sequences[record.cookie].insert(record.sequence);
