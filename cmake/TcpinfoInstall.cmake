@@ -18,7 +18,7 @@ endforeach()
 get_target_property(library_type tcpinfo TYPE)
 set(TCPINFO_IS_STATIC FALSE)
 set(TCPINFO_PC_REQUIRES "fmt")
-set(TCPINFO_PC_REQUIRES_PRIVATE "libbpf >= 1.1, libzstd >= 1.4")
+set(TCPINFO_PC_REQUIRES_PRIVATE "libbpf >= 1.1, libcap >= 2.44, libzstd >= 1.4")
 if(library_type STREQUAL "STATIC_LIBRARY")
   # So that it links without --static too, which would ask for static libraries of the system.
   set(TCPINFO_IS_STATIC TRUE)

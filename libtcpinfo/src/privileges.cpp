@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <tcpinfo/privileges.hpp>
 
-#include <linux/capability.h>
+#include <sys/capability.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <array>
 #include <bit>
 #include <cerrno>
+#include <memory>
 #include <system_error>
+#include <type_traits>
 #include <vector>
 
 #include <tcpinfo/error.hpp>
@@ -27,15 +26,15 @@ static_assert(static_cast<int>(Privilege::kSysAdmin) == CAP_SYS_ADMIN);
 static_assert(static_cast<int>(Privilege::kPerfmon) == CAP_PERFMON);
 static_assert(static_cast<int>(Privilege::kBpf) == CAP_BPF);
 
-// Of this thread. The C library has no function for it, and libcap would be one more library for two system calls.
-using Sets = std::array<__user_cap_data_struct, 2>;
-int get(Sets& sets) noexcept {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  return ::syscall(SYS_capget, &header, sets.data()) == 0 ? 0 : errno;
-}
-int set(const Sets& sets) noexcept {
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  return ::syscall(SYS_capset, &header, sets.data()) == 0 ? 0 : errno;
+using Sets = std::unique_ptr<std::remove_pointer_t<cap_t>, int (*)(void*)>;
+Sets own(cap_t sets) noexcept { return {sets, cap_free}; }
+
+// Beyond cap_max_bits() the kernel has none.
+template <class Visit>
+void for_each_in(const Sets& sets, cap_flag_t which, Visit visit) {
+  for (cap_value_t capability = 0; capability < cap_max_bits(); ++capability)
+    if (cap_flag_value_t value = CAP_CLEAR; cap_get_flag(sets.get(), capability, which, &value) == 0 && value == CAP_SET)
+      visit(capability);
 }
 
 [[noreturn]] void fail(int error, const char* action) {
@@ -65,9 +64,10 @@ std::string_view name(Privilege privilege) noexcept {
 }
 
 Privileges Privileges::effective() noexcept {
-  Sets sets{};
-  if (get(sets) != 0) return {};
-  return Privileges(std::uint64_t{sets[1].effective} << 32 | sets[0].effective);
+  Privileges found;
+  if (const auto sets = own(cap_get_proc()))
+    for_each_in(sets, CAP_EFFECTIVE, [&](cap_value_t capability) { found.bits_ |= bit(capability); });
+  return found;
 }
 
 std::string Privileges::to_string() const {
@@ -86,16 +86,18 @@ std::string Privileges::to_string() const {
 }
 
 void Privileges::drop(Privileges keep) {
-  Sets sets{};
   int error = sys::fault("drop privileges");
-  if (!error) error = get(sets);
   if (!error) {
-    for (std::size_t i = 0; i < sets.size(); ++i) {
-      sets[i].permitted &= static_cast<__u32>(keep.bits_ >> (32 * i));
-      sets[i].effective &= sets[i].permitted;
-      sets[i].inheritable = 0;  // and so is the ambient set
-    }
-    error = set(sets);
+    // Of its inheritable set nothing is left, and so nothing of the ambient one.
+    const auto has = own(cap_get_proc()), left = own(cap_init());
+    bool is_made = has && left;
+    if (is_made)
+      for_each_in(has, CAP_PERMITTED, [&](cap_value_t capability) {
+        if ((keep.bits_ & bit(capability)) == 0) return;
+        for (const auto set : {CAP_PERMITTED, CAP_EFFECTIVE})
+          is_made &= cap_set_flag(left.get(), set, 1, &capability, CAP_SET) == 0;
+      });
+    if (!is_made || cap_set_proc(left.get()) != 0) error = errno;
   }
   if (error) fail(error, "drop capabilities");
 }

@@ -34,8 +34,7 @@ TCPINFO_EXPORT std::string_view name(Privilege privilege) noexcept;
 ///   later: CAP_NET_ADMIN; flags that they overwrite come back without, too.
 /// - IterSource: CAP_BPF and CAP_PERFMON to open it, none afterwards; in another namespace (IterOptions::netns)
 ///   CAP_SYS_ADMIN as well, to open it and for each pass.
-/// - InetDiagSource: none (in older kernels CAP_NET_ADMIN for ulp); in another namespace CAP_SYS_ADMIN to open it,
-/// none
+/// - InetDiagSource: none (in older kernels CAP_NET_ADMIN for ulp); in another namespace CAP_SYS_ADMIN to open it, none
 ///   afterwards.
 /// - Owners: CAP_BPF and CAP_PERFMON to open it; to look for owners none, but CAP_SYS_PTRACE for the executables of
 ///   others' processes, and CAP_DAC_READ_SEARCH for paths of cgroups at once.
@@ -48,13 +47,13 @@ class TCPINFO_EXPORT Privileges {
  public:
   constexpr Privileges() noexcept = default;
   constexpr Privileges(std::initializer_list<Privilege> privileges) noexcept {
-    for (const auto privilege : privileges) bits_ |= bit(privilege);
+    for (const auto privilege : privileges) bits_ |= bit(static_cast<int>(privilege));
   }
 
   /// Those in effect in the calling thread.
   static Privileges effective() noexcept;
 
-  constexpr bool contains(Privilege privilege) const noexcept { return (bits_ & bit(privilege)) != 0; }
+  constexpr bool contains(Privilege privilege) const noexcept { return (bits_ & bit(static_cast<int>(privilege))) != 0; }
   constexpr bool empty() const noexcept { return bits_ == 0; }
   constexpr Privileges operator|(Privileges other) const noexcept { return Privileges(bits_ | other.bits_); }
   constexpr Privileges& operator|=(Privileges other) noexcept { return *this = *this | other; }
@@ -68,19 +67,17 @@ class TCPINFO_EXPORT Privileges {
   /// permitted, effective, inheritable and ambient sets.
   ///
   /// **Capabilities belong to a thread** (capabilities(7)): other threads that exist keep theirs, and those that this
-  /// one starts later have what is left. So call it before a program starts its threads, or let libpsx (psx_syscall(3))
-  /// do capset(2) in all of them. A program that the thread executes gets new ones if its user is root or its file has
-  /// some: see forbid_new_privileges(). The identity does not change: root without capabilities still owns root's
-  /// files.
+  /// one starts later have what is left. So call it before the program starts its threads, or in each of them (libpsx,
+  /// which is to do so in all, knows none that std::thread started). A program that the thread executes gets new ones if
+  /// its user is root or its file has some: see forbid_new_privileges(). The identity does not change: root without
+  /// capabilities still owns root's files.
   ///
   /// Throws Error: the kernel refuses capset(2), as under a seccomp filter; then nothing has changed.
   static void drop(Privileges keep);
 
  private:
   constexpr explicit Privileges(std::uint64_t bits) noexcept : bits_(bits) {}
-  static constexpr std::uint64_t bit(Privilege privilege) noexcept {
-    return std::uint64_t{1} << static_cast<unsigned>(privilege);
-  }
+  static constexpr std::uint64_t bit(int capability) noexcept { return std::uint64_t{1} << capability; }
 
   std::uint64_t bits_ = 0;
 };
