@@ -7,6 +7,7 @@
 #include <bpf/bpf.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -124,7 +125,8 @@ void Adoption::enter_next() {
   if (::stat(path.c_str(), &status) == 0) {
     if (!known_.emplace(status.st_dev, status.st_ino).second) return;
   } else if (!is_own) {
-    if (!has_ended(errno)) ++unshown_;
+    // With hidepid= a process of others is in no /proc, yet a signal finds it.
+    if (!has_ended(errno) || (::kill(threads_[next_ - 2], 0) != 0 && errno == EPERM)) ++unshown_;
     return;
   }
   int error = 0;
@@ -252,12 +254,6 @@ void Adoption::describe(Capabilities& into) const {
     detail = "connections older than the attach, with callbacks that the iterator asks for";
   else
     detail = "connections older than the attach; none was there to try it on";
-  if (unvisited_ > 0)
-    detail += "; " + std::to_string(unvisited_) +
-              " network namespaces of the cgroup's threads were not visited: needs CAP_SYS_ADMIN";
-  if (unshown_ > 0)
-    detail += "; the namespaces of " + std::to_string(unshown_) + " threads are not shown: needs CAP_SYS_PTRACE";
-  if (hidden_ > 0) detail += "; " + std::to_string(hidden_) + " threads of other pid namespaces were left out";
   if (put_off_) detail += "; put off, and tried again after a second" + reason(put_off_);
   into.push_back({"adoption", adopts_, detail});
   const bool knows_nobody = mode_ == Mode::kClose && !adopts_;
@@ -271,6 +267,16 @@ void Adoption::describe(Capabilities& into) const {
                         : "callback flags that another program overwrites come back within a second, where the "
                           "kernel takes them from an iterator (from 6.12 on); not tried yet"});
   if (!adopts_) return;
+  std::string not_seen;
+  const auto add = [&](std::size_t count, const char* what) {
+    if (count > 0) not_seen += (not_seen.empty() ? "" : "; ") + std::to_string(count) + what;
+  };
+  add(unvisited_, " of the cgroup's threads could not be visited: needs CAP_SYS_ADMIN");
+  add(unshown_, " threads have theirs not shown: needs CAP_SYS_PTRACE");
+  add(hidden_, " threads are of other pid namespaces");
+  into.push_back({"network_namespaces", not_seen.empty(),
+                  not_seen.empty() ? "those of all the cgroup's threads were visited"
+                                   : not_seen + "; older connections there are not seen"});
   const bool missing = transition_error_ && !transition_link_;
   bpf_prog_info info{};
   __u32 size = sizeof(info);

@@ -38,6 +38,8 @@ class Adoption {
   /// A round of passes. The step() that follows begins it.
   void begin() noexcept;
   bool is_running() const noexcept { return running_; }
+  /// The first round is not over: later ones bring back callback flags.
+  bool is_adopting() const noexcept { return (running_ || put_off_) && rounds_ == 0 && adopts_; }
   /// Goes on with the round until it is over, a ring is half full, or many threads were looked at. After an error, as
   /// of a process without free descriptors, the round is put off: begin() begins it anew.
   std::error_code step() noexcept;

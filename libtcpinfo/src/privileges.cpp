@@ -33,7 +33,8 @@ Sets own(cap_t sets) noexcept { return {sets, cap_free}; }
 template <class Visit>
 void for_each_in(const Sets& sets, cap_flag_t which, Visit visit) {
   for (cap_value_t capability = 0; capability < cap_max_bits(); ++capability)
-    if (cap_flag_value_t value = CAP_CLEAR; cap_get_flag(sets.get(), capability, which, &value) == 0 && value == CAP_SET)
+    if (cap_flag_value_t value = CAP_CLEAR;
+        cap_get_flag(sets.get(), capability, which, &value) == 0 && value == CAP_SET)
       visit(capability);
 }
 

@@ -709,9 +709,12 @@ Capabilities SockopsSource::capabilities() const {
   return result;
 }
 
+std::uint32_t SockopsSource::program_id() const noexcept { return impl_->program_id; }
+
 Statistics SockopsSource::statistics() const noexcept {
   Statistics result = impl_->statistics;
   if (impl_->skeleton) impl_->read_counters(result);
+  result.adopting = impl_->adoption.is_adopting();
   return result;
 }
 

@@ -118,6 +118,10 @@ class TCPINFO_EXPORT SockopsSource final : public Source {
   void stop() noexcept override;
   void close() noexcept override;
 
+  /// The id of the program that is attached, as sock_ops_programs() and `bpftool prog show id` have it: with
+  /// SockopsOptions::pin_link that of a program that stayed attached. 0 if the kernel did not say.
+  std::uint32_t program_id() const noexcept;
+
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;

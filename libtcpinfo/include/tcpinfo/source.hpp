@@ -67,6 +67,7 @@ struct Statistics {
   std::uint64_t untracked = 0;
   std::uint64_t untriggered = 0;  ///< samples that were due and not wanted by the trigger; not among the emitted
   std::uint64_t wakeups = 0;      ///< sockops: times that the kernel woke the consumer
+  std::uint64_t adopting = 0;     ///< sockops: 1 while connections older than the attach are still looked for
   std::uint64_t sweeps = 0;       ///< sockops: sweeps over the tagged sockets
   std::uint64_t rearmed = 0;      ///< sockops: times that callback flags came back which another program had overwritten
   std::uint64_t silenced = 0;     ///< sockops: connections that lacked callbacks when it was last looked, each second
