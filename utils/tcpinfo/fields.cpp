@@ -54,11 +54,11 @@ std::string as_table(std::size_t width) {
     append_wrapped(out, field.description, kIndent, width);
     out += '\n';
     out.append(kIndent, ' ');
-    append_wrapped(out,
-                   fmt::format("from {}{}; {}", field.kernel,
-                               field.since.empty() ? "" : fmt::format(" (kernel {})", field.since),
-                               field.sources == tcpinfo::Sources::nobody ? "no source" : sources_text(field)),
-                   kIndent, width);
+    append_wrapped(
+        out,
+        fmt::format("from {}{}; {}", field.kernel, field.since.empty() ? "" : fmt::format(" (kernel {})", field.since),
+                    field.sources == tcpinfo::Sources::nobody ? "no source" : sources_text(field)),
+        kIndent, width);
     out += '\n';
   }
   return out;
@@ -111,8 +111,8 @@ std::string as_markdown() {
       "|---|---|---|---|---|---|---|---|---|\n";
   for (const auto& field : tcpinfo::fields())
     out += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |\n", field.name, field.type, unit_text(field),
-                       tcpinfo::name(field.kind), cell("`" + std::string(field.kernel) + "`"), field.since, sources_text(field),
-                       cell(iperf3_text(field)), cell(field.description));
+                       tcpinfo::name(field.kind), cell("`" + std::string(field.kernel) + "`"), field.since,
+                       sources_text(field), cell(iperf3_text(field)), cell(field.description));
   return out;
 }
 

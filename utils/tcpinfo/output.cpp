@@ -34,7 +34,8 @@ Output::Output(Output&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)),
       owned_(other.owned_),
       name_(std::move(other.name_)),
-      buffer_(std::move(other.buffer_)) {}
+      buffer_(std::move(other.buffer_)),
+      written_(other.written_) {}
 
 Output::~Output() {
   if (owned_ && descriptor_ >= 0) ::close(descriptor_);
@@ -51,27 +52,25 @@ Output Output::create(const std::filesystem::path& path) {
 }
 
 void Output::flush() {
-  std::string_view rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
-    if (written >= 0) {
-      rest.remove_prefix(static_cast<std::size_t>(written));
-      continue;
-    }
-    const int error = errno;
-    if (error == EAGAIN) {
+  int error = 0;
+  std::size_t done = 0;
+  while (error == 0 && done < buffer_.size()) {
+    const ssize_t got = ::write(descriptor_, buffer_.data() + done, buffer_.size() - done);
+    if (got >= 0) {
+      done += static_cast<std::size_t>(got);
+    } else if (errno == EAGAIN) {
       // Whoever shares the pipe with us made it non-blocking.
       pollfd writable{descriptor_, POLLOUT, 0};
-      if (::poll(&writable, 1, -1) >= 0) continue;
-      if (errno != EINTR) fail("wait for", name_, errno);
-      throw OutputInterrupted();
+      if (::poll(&writable, 1, -1) < 0) error = errno;
+    } else {
+      error = errno;
     }
-    if (error == EINTR) throw OutputInterrupted();
-    buffer_.clear();
-    if (error == EPIPE) throw OutputClosed();
-    fail("write to", name_, error);
   }
-  buffer_.clear();
+  buffer_.erase(0, done);
+  written_ += done;
+  if (error == EINTR) throw OutputInterrupted();
+  if (error == EPIPE) throw OutputClosed();
+  if (error) fail("write to", name_, error);
 }
 
 void Output::finish() {

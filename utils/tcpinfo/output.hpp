@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -35,7 +36,10 @@ class Output {
   int descriptor() const noexcept { return descriptor_; }
   /// Text that flush() will write.
   std::string& buffer() noexcept { return buffer_; }
+  /// Where it throws, the buffer holds what was not written.
   void flush();
+  /// Bytes that the system has taken.
+  std::uint64_t written() const noexcept { return written_; }
   /// flush(), and asks for errors that file systems report on closing only.
   void finish();
   void write(std::string_view text);
@@ -47,6 +51,7 @@ class Output {
   bool owned_;
   std::string name_;
   std::string buffer_;
+  std::uint64_t written_ = 0;
 };
 
 struct TerminalSize {

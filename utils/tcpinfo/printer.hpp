@@ -21,8 +21,7 @@ class Printer : public Consumer {
  public:
   /// With `owners`, the records carry their owners. The table counts times from `start_ns`, boot time.
   Printer(Output output, Format format, const std::vector<tcpinfo::Field>& fields,
-          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt,
-          std::uint64_t start_ns = tcpinfo::boot_time_ns())
+          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt, std::uint64_t start_ns = tcpinfo::boot_time_ns())
       : output_(std::move(output)), format_(format), fields_(fields), owners_(std::move(owners)), start_ns_(start_ns) {}
 
   int descriptor() const noexcept override { return output_.descriptor(); }
@@ -34,7 +33,10 @@ class Printer : public Consumer {
     writer_->flush();
     output_.finish();
   }
-  void discard() noexcept override { output_.buffer().clear(); }
+  tcpinfo::EventCounts unwritten() const noexcept override {
+    return writer_ ? writer_->unwritten() : tcpinfo::EventCounts{};
+  }
+  tcpinfo::Capabilities capabilities() const override { return writer_->capabilities(); }
 
  private:
   Output output_;

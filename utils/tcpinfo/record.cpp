@@ -67,6 +67,7 @@ class Recorder final : public Consumer {
     }
   }
   tcpinfo::EventCounts refused() const noexcept override { return refused_; }
+  tcpinfo::EventCounts unwritten() const noexcept override { return writer_->statistics().unwritten; }
   void finish() override {}
   void close(const tcpinfo::Statistics& statistics) override {
     end_progress();

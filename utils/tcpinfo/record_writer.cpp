@@ -12,6 +12,14 @@
 #include "units.hpp"
 
 namespace cli {
+namespace {
+
+std::size_t event_of(const tcpinfo::Record& record) noexcept {
+  const auto event = record.event().value_or(TCPINFO_EVENT_NONE);
+  return event < tcpinfo::kEventCount ? event : TCPINFO_EVENT_NONE;
+}
+
+}  // namespace
 
 Format parse_format(const std::optional<std::string>& given, int descriptor) {
   static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
@@ -69,15 +77,29 @@ void RecordWriter::write(const tcpinfo::Record& record, const tcpinfo::Owner* ow
         table_.append(buffer, tcpinfo::Record(with_owner(record, *owner)), owner);
       else
         table_.append(buffer, record);
-      return;
+      break;
     case Format::kJsonLines:
       buffer += json_.line(record, owner);
+      buffer += '\n';
       break;
     case Format::kCsv:
       buffer += csv_.line(record, owner);
+      buffer += '\n';
       break;
   }
-  buffer += '\n';
+  lines_.push_back({output_.written() + buffer.size(), event_of(record)});
+}
+
+tcpinfo::EventCounts RecordWriter::unwritten() const noexcept {
+  tcpinfo::EventCounts counts{};
+  for (const auto& line : lines_)
+    if (line.end > output_.written()) ++counts[line.event];
+  for (const auto& raw : waiting_) ++counts[event_of(tcpinfo::Record(raw))];
+  return counts;
+}
+
+tcpinfo::Capabilities RecordWriter::capabilities() const {
+  return owners_ ? owners_->capabilities() : tcpinfo::Capabilities();
 }
 
 void RecordWriter::flush() {
@@ -88,6 +110,7 @@ void RecordWriter::flush() {
     waiting_.clear();
   }
   output_.flush();
+  lines_.clear();
   if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
 }
 

@@ -20,8 +20,8 @@ namespace cli {
 
 enum class Format { kTable, kJsonLines, kCsv };
 
-/// What --format says; where it was not given, a table on a terminal behind `descriptor` and JSON lines elsewhere. Throws
-/// Failure (kUsage).
+/// What --format says; where it was not given, a table on a terminal behind `descriptor` and JSON lines elsewhere.
+/// Throws Failure (kUsage).
 Format parse_format(const std::optional<std::string>& given, int descriptor = STDOUT_FILENO);
 /// The fields that --fields names. Throws Failure (kUsage).
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
@@ -37,9 +37,19 @@ class RecordWriter {
                std::uint64_t start_ns = tcpinfo::boot_time_ns());
 
   void append(const tcpinfo::Record& record);
+  /// As Output::flush().
   void flush();
+  /// Records that were appended and are not written, or not whole, by event.
+  tcpinfo::EventCounts unwritten() const noexcept;
+  /// What can be said of owners here.
+  tcpinfo::Capabilities capabilities() const;
 
  private:
+  struct Line {
+    std::uint64_t end;  // of all that the output is given
+    std::size_t event;
+  };
+
   void write(const tcpinfo::Record& record, const tcpinfo::Owner* owner);
 
   Format format_;
@@ -50,6 +60,7 @@ class RecordWriter {
   RecordTable table_;
   std::optional<tcpinfo::Owners> owners_;
   std::vector<tcpinfo_record> waiting_;
+  std::vector<Line> lines_;  // that the buffer holds
 };
 
 }  // namespace cli

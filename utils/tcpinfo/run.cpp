@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +15,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -69,19 +71,24 @@ namespace relay {
 constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 volatile std::sig_atomic_t command = 0;  // its pid, while it runs
-volatile std::sig_atomic_t early = 0;    // what came before it ran
+volatile std::sig_atomic_t own = 0;      // what came before it ran, or after
 
-void pass_on(int number, siginfo_t* info, void*) {
-  if (command == 0) {
-    early = number;
-  } else if (info->si_code != SI_KERNEL) {
-    const int saved = errno;
-    ::kill(static_cast<pid_t>(command), number);
-    errno = saved;
-  }
+bool command_runs() noexcept {
+  siginfo_t ended{};
+  return command != 0 &&
+         (::waitid(P_PID, static_cast<id_t>(command), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid == 0);
 }
 
-// Not restarted: a write to a reader that takes nothing has to end.
+void pass_on(int number, siginfo_t* info, void*) {
+  const int saved = errno;
+  if (!command_runs())
+    own = number;
+  else if (info->si_code != SI_KERNEL)
+    ::kill(static_cast<pid_t>(command), number);
+  errno = saved;
+}
+
+// Not restarted: after the command's end a write to a reader that takes nothing has to end.
 void install() {
   struct sigaction action {};
   action.sa_sigaction = pass_on;
@@ -130,8 +137,6 @@ class Child final : public Companion {
   int descriptor() const noexcept override { return events_.get() >= 0 ? events_.get() : process_.get(); }
 
   void start() override {
-    if (relay::early != 0)
-      throw Failure(static_cast<Exit>(128 + relay::early), "a signal came before the command began");
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) fail("start", errno);
     const Descriptor report(ends[0]);
@@ -143,9 +148,12 @@ class Child final : public Companion {
     sigset_t all, mask;
     sigfillset(&all);
     ::sigprocmask(SIG_SETMASK, &all, &mask);
-    const int error = bear(words.data(), report_end.get(), mask);
+    // From here on a signal waits, and is passed on.
+    const int early = relay::own;
+    const int error = early ? 0 : bear(words.data(), report_end.get(), mask);
     relay::command = pid_;
     ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+    if (early) throw Failure(static_cast<Exit>(128 + early), "a signal came before the command began");
     if (error) fail(fmt::format("start, in cgroup {},", cgroup_.path().string()), error);
 
     report_end = {};
@@ -179,6 +187,14 @@ class Child final : public Companion {
     }
     return Next::kWait;
   }
+
+  bool goes_on(int output) override {
+    pollfd events[] = {{output, POLLOUT, 0}, {process_.get(), POLLIN, 0}};
+    while (!reaped_ && ::poll(events, std::size(events), -1) < 0 && errno == EINTR) {
+    }
+    return !reaped_ && events[1].revents == 0;
+  }
+  bool signalled() const noexcept override { return relay::own != 0; }
 
   /// Waits until it has ended; what a shell would say of its end.
   int exit_code() {
@@ -306,8 +322,8 @@ void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words) {
   auto given = std::make_shared<Arguments>();
   add_stream_options(*command, given->stream);
   // The cgroup is new, its command is started where this is, and what it needs of privileges nobody knows.
-  for (const char* name : {"--cgroup", "--pid", "--unit", "--netns", "--no-adopt", "--keep-privileges", "--pin",
-                           "--pin-link"})
+  for (const char* name :
+       {"--cgroup", "--pid", "--unit", "--netns", "--no-adopt", "--keep-privileges", "--pin", "--pin-link"})
     command->remove_option(command->get_option(name));
   const auto option = [&](const char* name, auto& into, const char* type, const char* text) {
     return command->add_option(name, into, text)->type_name(type);
@@ -323,31 +339,24 @@ void add_run(CLI::App& app, Command& chosen, std::vector<std::string> words) {
       "After the options: -- COMMAND [ARGUMENT...]\n"
       "\n"
       "Examples:\n"
-      "  tcpinfo run -- curl -sO http://example.org/file                 a table on the terminal, beside curl's "
-      "output\n"
-      "  tcpinfo run --mode close -o totals.jsonl -- make download       final totals of each connection, children "
-      "included\n"
+      "  tcpinfo run -- curl -sO http://example.org/file                 a table on the terminal, beside its output\n"
+      "  tcpinfo run --mode close -o totals.jsonl -- make download       final totals of each connection\n"
       "  tcpinfo run -o records.csv --format csv -- pg_dump shop | gzip > shop.gz\n"
       "  tcpinfo run --wait -o - -- /etc/init.d/nginx start              until the last of its processes has ended\n"
       "\n"
-      "The command is born in a new cgroup to which the source is attached already: no connection is missed, whoever "
-      "of\n"
-      "its descendants makes it. It keeps standard input, output and error, and every descriptor that it was given; "
-      "records\n"
-      "go to standard error unless --output names a file, so that its output stays as it is.\n"
-      "SIGTERM, SIGHUP, SIGINT and SIGQUIT that are sent to tcpinfo are passed on to the command, and what a terminal "
-      "sends\n"
-      "reaches both. No privileges are dropped: the command has them too. The stream ends with the command, after a second at most in which its last connections close. Its other\n"
-      "processes are left alone and named. After --duration or --count nothing more is printed, and the command goes "
-      "on.\n"
-      "If tcpinfo is killed (SIGKILL) the command goes on; its cgroup, tcpinfo-run-PID-N, is removed by the next "
-      "tcpinfo\n"
-      "run once it is empty.\n"
+      "The command is born in a new cgroup to which the source is attached already: no connection is missed,\n"
+      "whoever of its descendants makes it. It keeps standard input, output and error, and every descriptor that it\n"
+      "was given; records go to standard error unless --output names a file, so that its output stays as it is.\n"
+      "SIGTERM, SIGHUP, SIGINT and SIGQUIT that are sent to tcpinfo are passed on to the command while it runs, and\n"
+      "what a terminal sends reaches both; the records go on. After its end, with --wait, each of them ends the\n"
+      "stream. No privileges are dropped: the command has them too. The stream ends with the command, after a\n"
+      "second at most in which its last connections close. Its other processes are left alone and named. After\n"
+      "--duration or --count nothing more is printed, and the command goes on. If tcpinfo is killed (SIGKILL) the\n"
+      "command goes on; its cgroup, tcpinfo-run-PID-N, is removed by the next tcpinfo run once it is empty.\n"
       "\n"
-      "Exit code: that of the command, 128 + N if signal N ended it, 127 if it is not found, 126 if it cannot be "
-      "started.\n"
-      "Where it never began, 1, 2 or 77 as everywhere; 1 also where it succeeded and its records could not be "
-      "written.");
+      "Exit code: that of the command, 128 + N if signal N ended it, 127 if it is not found, 126 if it cannot be\n"
+      "started. Where it never began, 1, 2 or 77 as everywhere; 1 also where it succeeded and its records could not\n"
+      "be written.");
   command->callback(
       [given, &chosen, words = std::move(words)] { chosen = [given, words] { return run(*given, words); }; });
 }

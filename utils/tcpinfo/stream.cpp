@@ -97,8 +97,7 @@ StreamSettings check(const StreamArguments& given) {
   } else {
     const auto with = fmt::format("--source {}", tcpinfo::name(settings.source));
     forbid(given.mode && settings.mode != tcpinfo::Mode::kPolling,
-           fmt::format("--mode {}", tcpinfo::name(settings.mode)), with,
-           "it gives samples only; sockops sees events");
+           fmt::format("--mode {}", tcpinfo::name(settings.mode)), with, "it gives samples only; sockops sees events");
     forbid(given.ring_size.has_value(), "--ring-size", with, "it has no ring buffer");
     forbid(given.pin.has_value(), "--pin", with, "it has no ring buffer that could stay");
     forbid(given.life_cycle_ring_size.has_value(), "--life-cycle-ring-size", with, "it has no ring buffer");
@@ -114,7 +113,8 @@ StreamSettings check(const StreamArguments& given) {
   if (settings.duration == nanoseconds::zero()) usage_error("--duration 0: it is more than 0");
   if (settings.latency == nanoseconds::zero()) usage_error("--latency 0: it is more than 0");
   if (given.pin && given.pin->empty()) usage_error("--pin: the path is empty");
-  if (given.pin_link && !given.pin) usage_error("--pin-link makes no sense without --pin: it is where the link is pinned");
+  if (given.pin_link && !given.pin)
+    usage_error("--pin-link makes no sense without --pin: it is where the link is pinned");
   if (given.every && !given.cost)
     usage_error("--every makes no sense without --cost: it is the time between its lines");
   // Each line costs some system calls itself.
@@ -125,16 +125,17 @@ StreamSettings check(const StreamArguments& given) {
 
 namespace {
 
-// Who shares the callback flags of these connections.
-void tell_of_others(const std::filesystem::path& cgroup) {
+// Who shares the callback flags of these connections; `own` is ours.
+void tell_of_others(const std::filesystem::path& cgroup, std::uint32_t own) {
   std::vector<tcpinfo::AttachedProgram> programs;
   try {
     programs = tcpinfo::sock_ops_programs(cgroup);
-  } catch (const tcpinfo::Error&) {  // to open the source says why, and better
+  } catch (const tcpinfo::Error&) {  // the cgroup went meanwhile, which the source will tell
   }
   for (const auto& program : programs)
-    fmt::print(stderr, "tcpinfo: another sock_ops program is at work here: id {}, {}, attached to {}\n", program.id,
-               program.name.empty() ? "no name without CAP_SYS_ADMIN" : program.name, program.cgroup.string());
+    if (program.id != own)
+      fmt::print(stderr, "tcpinfo: another sock_ops program is at work here: id {}, {}, attached to {}\n", program.id,
+                 program.name.empty() ? "no name without CAP_SYS_ADMIN" : program.name, program.cgroup.string());
 }
 
 std::unique_ptr<tcpinfo::Source> open_chosen(const StreamSettings& settings) {
@@ -159,8 +160,9 @@ std::unique_ptr<tcpinfo::Source> open_chosen(const StreamSettings& settings) {
     options.owners = settings.owners;
     options.pin = settings.pin;
     options.pin_link = settings.pin_link;
-    tell_of_others(options.cgroup);
-    return std::make_unique<tcpinfo::SockopsSource>(options);
+    auto source = std::make_unique<tcpinfo::SockopsSource>(options);
+    tell_of_others(options.cgroup, source->program_id());
+    return source;
   });
 }
 
@@ -197,19 +199,26 @@ class HangUp {
 
 // What became of the records, the source's books closed: emitted = delivered + lost, event by event.
 struct Account {
-  explicit Account(const Statistics& final) : statistics(final) {
-    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event)
+  Account(const Statistics& final, const Consumer& consumer) : statistics(final), unwritten(consumer.refused()) {
+    const auto thrown_away = consumer.unwritten();
+    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) {
       left[event] = final.emitted[event] - final.delivered[event] - final.lost_ring[event] - final.lost_sink[event];
+      unwanted[event] = final.lost_sink[event] - unwritten[event];
+      // The source counted them as delivered: the consumer had taken them.
+      statistics.delivered[event] -= thrown_away[event];
+      statistics.lost_sink[event] += thrown_away[event];
+      unwritten[event] += thrown_away[event];
+    }
   }
   std::uint64_t lost() const {
     return Statistics::sum(statistics.lost_ring) + Statistics::sum(statistics.lost_sink) + Statistics::sum(left);
   }
 
   Statistics statistics;
-  tcpinfo::EventCounts left;  // made between the last look into the ring and the end
-  std::uint64_t written = 0;
-  std::uint64_t errors = 0;
-  tcpinfo::EventCounts refused{};  // by the consumer; among those lost in the sink
+  tcpinfo::EventCounts left{};  // made between the last look into the ring and the end
+  // What was lost in the sink:
+  tcpinfo::EventCounts unwritten;   // the consumer could not write it
+  tcpinfo::EventCounts unwanted{};  // it came after the end
 };
 
 // Before the programs are loaded, so that their first run is counted. A source without programs needs no privilege.
@@ -229,6 +238,7 @@ class Stream {
         signals_(loop_),
         companion_moves_(loop_),
         end_(loop_),
+        adoption_timer_(loop_),
         cost_timer_(loop_),
         consumer_timer_(loop_),
         monitor_(loop_, handling_signals(open_source)),
@@ -257,28 +267,28 @@ class Stream {
 
     std::optional<Failure> failure;
     try {
-      if (!settings_.keep_privileges && !settings_.executes) give_up_privileges();
+      await_adoption();
       loop_.run();
       monitor_.stop();
+      note_what_is_missing();
       monitor_.source().stop();
       if (!reader_gone_) take_what_is_left();
+      flush();
       consumer_.finish();
     } catch (const OutputClosed&) {
       reader_gone_ = true;
     } catch (const OutputInterrupted&) {
-      consumer_.discard();
     } catch (const Failure& error) {
       failure = error;
+    } catch (const tcpinfo::Error& error) {
+      failure.emplace(exit_code(error), error.what());
     }
     if (!failure) failure = failure_;
     if (settings_.cost) last_cost_ = read_cost(monitor_.source());
     monitor_.close();
     consumer_.close(monitor_.statistics());
 
-    Account account(monitor_.statistics());
-    account.written = written_;
-    account.errors = errors_;
-    account.refused = consumer_.refused();
+    const Account account(monitor_.statistics(), consumer_);
     if (stats_) write_statistics(account);
     if (!reader_gone_) {
       print_summary(account);
@@ -290,36 +300,59 @@ class Stream {
   }
 
  private:
-  // Connections that are older than the attach may be in namespaces that only CAP_SYS_ADMIN enters: they come first. That
-  // they have come shows by the source's having nothing to do; a host where it always has is not waited for.
-  void give_up_privileges() {
-    using Clock = tcpinfo::Source::Clock;
-    auto& source = monitor_.source();
-    const auto most = Clock::now() + std::chrono::seconds(5);
-    for (auto now = Clock::now(); is_sockops() && now < most && written_ < settings_.count; now = Clock::now()) {
-      if (source.tick(now)) break;  // the next one tells
-      source.drain(
-          [this](const tcpinfo::Record& record) {
-            consumer_.append(record);
-            ++written_;
-          },
-          std::min<std::uint64_t>(kTurn, settings_.count - written_));
-      consumer_.flush();
-      if (const auto due = source.next_deadline(); !due || *due > now) break;
+  // Connections that are older than the attach may be in namespaces that only CAP_SYS_ADMIN enters: they come first.
+  void await_adoption() {
+    if (monitor_.source().statistics().adopting != 0) {
+      adoption_timer_.expires_after(std::chrono::milliseconds(1));
+      adoption_timer_.async_wait([this](const auto& error) {
+        if (!error) await_adoption();
+      });
+      return;
     }
-    if (written_ == settings_.count) loop_.stop();
+    note_what_is_missing();
+    if (settings_.keep_privileges || settings_.executes) return;
     tcpinfo::Privileges::drop(settings_.keep);
     tcpinfo::forbid_new_privileges();
+  }
+
+  // Once, after adoption: later rounds lack the privileges that were dropped.
+  void note_what_is_missing() {
+    if (std::exchange(is_missing_noted_, true) || settings_.replay) return;
+    const auto note = [this](const tcpinfo::Capability& capability, bool tell) {
+      if (tell && !reader_gone_)
+        say(fmt::format("tcpinfo: missing here: {}: {}\n", capability.name, capability.detail));
+      missing_.push_back(capability);
+    };
+    if (monitor_.source().statistics().adopting != 0)
+      note({"adoption", false, "it ended before all older connections were found"}, written_ < settings_.count);
+    for (const auto& capability : monitor_.source().capabilities()) {
+      const bool was_asked_for = capability.name == "sweep"      ? settings_.mode == tcpinfo::Mode::kPolling
+                                 : capability.name == "adoption" ? settings_.adopt
+                                                                 : true;
+      if (!capability.available && was_asked_for) note(capability, is_sockops());
+    }
+    for (const auto& capability : consumer_.capabilities())
+      if (!capability.available) note({"owner " + capability.name, false, capability.detail}, true);
+  }
+
+  // A signal that was passed on to the companion does not end the records.
+  void flush() {
+    for (;;) try {
+        return consumer_.flush();
+      } catch (const OutputInterrupted&) {
+        if (!companion_ || !companion_->goes_on(consumer_.descriptor())) throw;
+      }
   }
 
   static constexpr std::size_t kTurn = 256;
 
   void stop_at_signals() {
-    signals_.add(SIGINT);
-    signals_.add(SIGTERM);
-    // A terminal that goes away; nohup has it ignored.
-    struct sigaction hang_up {};
-    if (sigaction(SIGHUP, nullptr, &hang_up) == 0 && hang_up.sa_handler != SIG_IGN) signals_.add(SIGHUP);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+      // SIGHUP: a terminal that went away. SIGQUIT aborts, unless it was the companion's.
+      if (number == SIGQUIT && !companion_) continue;
+      struct sigaction action {};  // nohup has SIGHUP ignored
+      if (sigaction(number, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) signals_.add(number);
+    }
     signals_.async_wait([this](const auto& error, int) {
       if (!error) loop_.stop();
     });
@@ -348,6 +381,7 @@ class Stream {
       if (error) return;
       const auto next = companion_->proceed();
       if (!std::exchange(companion_signals_over_, true)) stop_at_signals();
+      if (companion_->signalled()) return loop_.stop();
       if (next == Companion::Next::kWait) return await_companion();
       if (next == Companion::Next::kEnd) return loop_.stop();
       is_last_ = true;
@@ -364,7 +398,7 @@ class Stream {
       flush_posted_ = true;
       asio::post(loop_, [this] {
         flush_posted_ = false;
-        consumer_.flush();
+        flush();
         tick_consumer_later();
       });
     }
@@ -445,7 +479,7 @@ class Stream {
           wanted);
       if (got.records == 0) break;
       most -= std::min<std::uint64_t>(most, got.records);
-      consumer_.flush();
+      flush();
     }
   }
 
@@ -477,8 +511,8 @@ class Stream {
     counts("sink", s.lost_sink);
     counts("left", account.left);
     json.EndObject();
-    number("written", account.written);
-    number("errors", account.errors);
+    number("written", Statistics::sum(s.delivered));
+    number("errors", errors_);
     number("malformed", s.malformed);
     number("untriggered", s.untriggered);
     if (is_sockops()) {
@@ -493,6 +527,15 @@ class Stream {
       number("dumps", s.dumps);
       number("dumps_interrupted", s.dumps_interrupted);
     }
+    key(json, "missing");
+    json.StartArray();
+    for (const auto& capability : missing_) {
+      json.StartObject();
+      put(json, "name", capability.name);
+      put(json, "detail", capability.detail);
+      json.EndObject();
+    }
+    json.EndArray();
     if (settings_.cost) put_cost(json, first_cost_, last_cost_);
     json.EndObject();
     stats_->write(std::string(buffer.GetString(), buffer.GetSize()) + '\n');
@@ -521,10 +564,8 @@ class Stream {
       }
     };
     cause("ring full", s.lost_ring);
-    cause("refused", account.refused);
-    auto unwanted = s.lost_sink;
-    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) unwanted[event] -= account.refused[event];
-    cause("not wanted after the end", unwanted);
+    cause("not written", account.unwritten);
+    cause("not wanted after the end", account.unwanted);
     cause("left in the ring at the end", account.left);
     if (account.lost() > 0) text += ')';
     if (is_sockops())
@@ -550,6 +591,7 @@ class Stream {
   asio::signal_set signals_;
   asio::posix::stream_descriptor companion_moves_;
   asio::steady_timer end_;
+  asio::steady_timer adoption_timer_;
   asio::steady_timer cost_timer_;
   asio::steady_timer consumer_timer_;
   std::optional<tcpinfo::Source::Clock::time_point> consumer_due_;
@@ -557,6 +599,8 @@ class Stream {
   std::optional<Output> stats_;
   std::optional<Failure> failure_;
   CostReading first_cost_, last_cost_;  // with --cost
+  tcpinfo::Capabilities missing_;       // of what was asked for
+  bool is_missing_noted_ = false;
   std::uint64_t written_ = 0;
   std::uint64_t errors_ = 0;
   bool companion_signals_over_ = false;
@@ -575,7 +619,8 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
          "Connections of this cgroup v2 and all below it [sockops: the whole mount; others: all sockets]");
   option("--pid", given.pid, "PID", "Instead of --cgroup: the cgroup that this process is in");
   option("--unit", given.unit, "NAME", "Instead of --cgroup: that of a systemd unit that runs, as nginx.service");
-  option("--source", given.source, "SOURCE", "sockops (eBPF callbacks), inet_diag (netlink) or iter (eBPF iterator) [sockops]");
+  option("--source", given.source, "SOURCE",
+         "sockops (eBPF callbacks), inet_diag (netlink) or iter (eBPF iterator) [sockops]");
   option("--mode", given.mode, "MODE",
          "polling (samples), state (a record a transition) or close (final totals only) [polling]");
   option("--interval", given.interval, "TIME",
@@ -601,8 +646,9 @@ void add_stream_options(CLI::App& command, StreamArguments& given) {
          "sockops, polling: bytes of the ring buffer of each CPU for samples, a power of two, as 64K [512K]");
   option("--life-cycle-ring-size", given.life_cycle_ring_size, "SIZE",
          "sockops: bytes of the ring buffer of each CPU for all other records, which samples cannot push out [512K]");
-  option("--pin", given.pin, "DIR",
-         "sockops: leave the ring buffers in this directory of a bpffs, as /sys/fs/bpf/web, and take what is there first");
+  option(
+      "--pin", given.pin, "DIR",
+      "sockops: leave the ring buffers in this directory of a bpffs, as /sys/fs/bpf/web, and take what is there first");
   command.add_flag("--pin-link", given.pin_link,
                    "With --pin: leave the program attached too; tcpinfo unpin DIR takes it away");
   option("--netns", given.netns, "PATH", "inet_diag, iter: look in this network namespace, as /run/netns/NAME");

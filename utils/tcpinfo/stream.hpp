@@ -55,8 +55,8 @@ struct StreamSettings {
   tcpinfo::Privileges keep;
   /// Nothing is dropped.
   bool keep_privileges = false;
-  /// A command of the user's runs beside it, which has our privileges, too, and may be sudo; signals are passed on to it
-  /// and its cgroup is removed at the end: nothing is dropped.
+  /// A command of the user's runs beside it, which has our privileges, too, and may be sudo; signals are passed on to
+  /// it and its cgroup is removed at the end: nothing is dropped.
   bool executes = false;
 };
 
@@ -65,8 +65,8 @@ StreamSettings check(const StreamArguments& given);
 /// The source that was asked for. Throws Failure, tcpinfo::Error.
 std::unique_ptr<tcpinfo::Source> open(const StreamSettings& settings);
 
-/// Where the records of a stream go. What its functions throw ends the stream: OutputClosed, OutputInterrupted, Failure.
-/// Only append() may refuse a record by throwing anything: then it is counted as lost in the sink.
+/// Where the records of a stream go. What its functions throw ends the stream: OutputClosed, OutputInterrupted,
+/// Failure. Only append() may refuse a record by throwing anything: then it is counted as lost in the sink.
 class Consumer {
  public:
   virtual ~Consumer() = default;
@@ -82,12 +82,14 @@ class Consumer {
   virtual void tick(const tcpinfo::Statistics&) {}
   /// Records that append() refused, by event.
   virtual tcpinfo::EventCounts refused() const noexcept { return {}; }
+  /// Records that append() took and that were not written after all, by event; asked for after close().
+  virtual tcpinfo::EventCounts unwritten() const noexcept { return {}; }
+  /// What it can and cannot do here, after begin().
+  virtual tcpinfo::Capabilities capabilities() const { return {}; }
   /// At the end, once.
   virtual void finish() = 0;
   /// After it, and after a failure too: the source's books are closed.
   virtual void close(const tcpinfo::Statistics&) {}
-  /// What was appended and cannot be written any more is not wanted.
-  virtual void discard() noexcept {}
 };
 
 /// What runs beside a stream and decides when it ends; signals are its own until then.
@@ -105,11 +107,16 @@ class Companion {
   /// Readable when proceed() is wanted.
   virtual int descriptor() const noexcept = 0;
   virtual Next proceed() = 0;
+  /// A signal interrupted a write to `output`: waits until there is room, or the companion has ended (false) and
+  /// signals are meant for the stream.
+  virtual bool goes_on(int output) = 0;
+  /// A signal came that was not passed on: there was nobody to take it any more.
+  virtual bool signalled() const noexcept = 0;
 };
 
-/// Passes records to `consumer` until --duration, --count, a signal or a failure ends it, then says on standard error what
-/// was emitted, delivered and lost. `open_source` is called when signals are already handled; after it, this thread has no
-/// capabilities but `settings.keep`. With a `companion` it is that, instead of a signal, that ends it.
+/// Passes records to `consumer` until --duration, --count, a signal or a failure ends it, then says on standard error
+/// what was emitted, delivered and lost. `open_source` is called when signals are already handled; after it, this
+/// thread has no capabilities but `settings.keep`. With a `companion` it is that, instead of a signal, that ends it.
 Exit run_stream(const StreamSettings& settings, const std::function<std::unique_ptr<tcpinfo::Source>()>& open_source,
                 Consumer& consumer, Companion* companion = nullptr);
 

@@ -18,8 +18,8 @@ void add_unpin(CLI::App& app, Command& chosen) {
       "Example:\n"
       "  tcpinfo unpin /sys/fs/bpf/web\n"
       "\n"
-      "What the ring buffers still hold is lost; tcpinfo watch --pin DIR with the same options prints it first. A program\n"
-      "that was left attached is detached.");
+      "What the ring buffers still hold is lost; tcpinfo watch --pin DIR with the same options prints it first. A\n"
+      "program that was left attached is detached.");
   command->callback([directory, &chosen] {
     chosen = [directory] {
       tcpinfo::unpin(*directory);

@@ -31,7 +31,8 @@ Exit watch(const Arguments& given) {
   const auto fields = parse_fields(given.fields);
   Printer printer(Output::standard(), format, fields,
                   settings.owners ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
-  return run_stream(settings, [&] { return open(settings); }, printer);
+  return run_stream(
+      settings, [&] { return open(settings); }, printer);
 }
 
 }  // namespace
@@ -56,7 +57,7 @@ void add_watch(CLI::App& app, Command& chosen) {
       "  tcpinfo watch --owner | jq -c '[.event, .comm, .container_id, .peer_address]'\n"
       "  tcpinfo watch --trigger 'rtt > 20ms and rtt > 2 * min_rtt'\n"
       "  tcpinfo watch --trigger 'total_retrans grows or rwnd_limited grows or ca_state == Loss'\n"
-      "  tcpinfo watch --trigger 'unacked > 0 and last_ack_recv > 1s'   stalled: sent, and nothing acknowledged for 1s\n"
+      "  tcpinfo watch --trigger 'unacked > 0 and last_ack_recv > 1s'   stalled: nothing acknowledged for 1s\n"
       "  tcpinfo watch --mode close --stats stats.json > connections.jsonl\n"
       "  tcpinfo watch --source inet_diag --duration 10s --netns /run/netns/blue\n"
       "  tcpinfo watch --cost --duration 10s > /dev/null                what it costs on this host as it is now\n"
@@ -64,27 +65,28 @@ void add_watch(CLI::App& app, Command& chosen) {
       "  tcpinfo watch --cost --duration 10s --mode close > /dev/null   and with final totals only\n"
       "  tcpinfo watch --cost --duration 10s --source inet_diag > /dev/null   and by polling all sockets\n"
       "\n"
-      "--filter takes ports and addresses and decides once which connections are followed; --trigger takes all fields and\n"
-      "decides of each sample. Open and close records always come. Comparisons: == != < <= > >=, in FIRST..LAST, in (NAME,\n"
-      "NAME), grows (counters: since the sample before), with not, and, or, parentheses. Units: ns us ms s; B K M G (1024);\n"
-      "bit/s Kbit/s Mbit/s Gbit/s B/s KB/s MB/s GB/s (1000). What is absent fulfils no condition, != included.\n"
+      "--filter takes ports and addresses and decides once which connections are followed; --trigger takes all\n"
+      "fields and decides of each sample. Open and close records always come. Comparisons: == != < <= > >=, in\n"
+      "FIRST..LAST, in (NAME, NAME), grows (counters: since the sample before), with not, and, or, parentheses.\n"
+      "Units: ns us ms s; B K M G (1024); bit/s Kbit/s Mbit/s Gbit/s B/s KB/s MB/s GB/s (1000). What is absent\n"
+      "fulfils no condition, != included.\n"
       "\n"
-      "The kernel's counting slows every BPF program of the host by 20 to 80 ns a run, and 20 to 60 ns of that are in\n"
-      "the times shown. Where CAP_SYS_ADMIN is missing, an administrator can let the kernel count for everybody:\n"
-      "sysctl kernel.bpf_stats_enabled=1. Callbacks run where packets are handled, at the expense of whoever is "
-      "there;\n"
-      "sweeps and passes are system time of this process.\n"
-      "What other programs cost meanwhile: bpftool prog show (run_time_ns, run_cnt).\n"
+      "--cost: the kernel's counting slows every BPF program of the host by 20 to 80 ns a run, and 20 to 60 ns of\n"
+      "that are in the times shown. Where CAP_SYS_ADMIN is missing, an administrator can let the kernel count for\n"
+      "everybody: sysctl kernel.bpf_stats_enabled=1. Callbacks run where packets are handled, at the expense of\n"
+      "whoever is there; sweeps and passes are system time of this process. What other programs cost meanwhile:\n"
+      "bpftool prog show (run_time_ns, run_cnt).\n"
       "\n"
-      "Once it has begun, this process has no privileges any more: no capabilities (but with --cost CAP_BPF, with --owner\n"
-      "CAP_SYS_PTRACE, with iter and --netns CAP_SYS_ADMIN) and none to come (no_new_privs). With --keep-privileges "
-      "callback\n"
-      "flags that other programs overwrite come back in other network namespaces, too (CAP_SYS_ADMIN, CAP_SYS_PTRACE), and\n"
-      "programs that are attached later are noticed at once (CAP_NET_ADMIN).\n"
-      "Who may begin: see tcpinfo doctor.\n"
+      "Once older connections are adopted, this process has no privileges any more: no capabilities (but with\n"
+      "--cost CAP_BPF, with --owner CAP_SYS_PTRACE, with iter and --netns CAP_SYS_ADMIN) and none to come\n"
+      "(no_new_privs). With --keep-privileges callback flags that other programs overwrite come back in other\n"
+      "network namespaces, too (CAP_SYS_ADMIN, CAP_SYS_PTRACE), and programs that are attached later are noticed at\n"
+      "once (CAP_NET_ADMIN). Who may begin: see tcpinfo doctor. What is missing here is said once on standard\n"
+      "error, and in --stats.\n"
       "\n"
-      "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent.\n"
-      "Ends at --duration, --count, SIGINT or SIGTERM, then says on standard error what was emitted, delivered, lost.");
+      "In the table, rate is delivery_rate, retrans is total_retrans, cwnd counts segments, and - is absent. Ends\n"
+      "at --duration, --count, SIGINT, SIGTERM or SIGHUP, then says on standard error what was emitted, delivered,\n"
+      "lost. What could not be written (its reader went away, the disk is full) counts as lost.");
   command->callback([given, &chosen] { chosen = [given] { return watch(*given); }; });
 }
 

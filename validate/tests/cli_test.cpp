@@ -19,6 +19,7 @@
 #include <ostream>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -33,13 +34,14 @@ namespace {
 
 using namespace std::chrono_literals;
 using lab::Ip;
-using tcpinfo::Event;
-using tcpinfo::Record;
 using lab::lines;
 using lab::read_text;
 using lab::TemporaryDirectory;
+using tcpinfo::Event;
+using tcpinfo::Record;
 using testing::AllOf;
 using testing::Each;
+using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
@@ -326,8 +328,8 @@ TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
 TEST_F(Watch, TriggerKeepsOtherSamplesOut) {
   const lab::Cgroup cgroup("cli");
   const TemporaryDirectory files;
-  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--trigger", "rtt > 1000s", "--stats", files / "stats",
-                                 "--fields", "event"}));
+  Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--trigger", "rtt > 1000s", "--stats",
+                                 files / "stats", "--fields", "event"}));
   watch.until_attached();
   have_connection(cgroup);
   watch.signal(SIGINT);
@@ -419,7 +421,8 @@ TEST_F(Watch, CostGrowsWithTraffic) {
 
     const auto said = lines(outcome.err);
     const auto lines_of_cost = std::ranges::count_if(said, [](const auto& line) {
-      return line.starts_with("tcpinfo: cost: ") && line.find("; sockops ") != line.npos && line.find(" wake-ups/s; ") != line.npos;
+      return line.starts_with("tcpinfo: cost: ") && line.find("; sockops ") != line.npos &&
+             line.find(" wake-ups/s; ") != line.npos;
     });
     EXPECT_GE(lines_of_cost, 2);
     EXPECT_THAT(outcome.err, HasSubstr("\ntcpinfo: cost over "));
@@ -623,6 +626,39 @@ TEST_F(Watch, EndsQuietlyWhenItsReaderGoes) {
   EXPECT_EQ(attached_programs(cgroup), 0u);
 }
 
+TEST_F(Watch, WhatItsReaderDidNotTakeIsLost) {
+  const lab::Netns netns("cli");
+  const TemporaryDirectory files;
+  lab::Pair pair;
+  netns.run([&] { pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4); });
+  // The pipe is full long before the reader goes, and the writer waits.
+  const auto outcome =
+      shell(R"("$0" watch --source inet_diag --netns "$1" --interval 1ms --stats "$2" | { head -n 1; sleep 1; })",
+            {netns.path(), files / "stats"});
+  EXPECT_THAT(outcome.err, IsEmpty());
+  const auto stats = parse(read_text(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_GT(stats["lost"]["sink"]["sample"].GetUint64(), 0u);
+  EXPECT_GT(stats["delivered"]["sample"].GetUint64(), 0u);
+}
+
+TEST_F(Watch, TellsOfOtherProgramsAndNotOfTheOneThatItLeft) {
+  const lab::Cgroup cgroup("cli");
+  const TemporaryDirectory files;
+  std::filesystem::create_directory(files / "bpf");
+  const auto outcome = shell(
+      R"(exec unshare -m sh -c 'mount -t bpf none "$2" || exit 3
+         for i in 1 2; do "$0" watch --cgroup "$1" --pin "$2/web" --pin-link --duration 10ms || exit 4; done
+         "$0" watch --cgroup "$1" --duration 10ms; "$0" unpin "$2/web"' "$0" "$1" "$2")",
+      {cgroup.path(), files / "bpf"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  std::vector<std::string> told;
+  for (const auto& line : lines(outcome.err))
+    if (line.find("another sock_ops program") != std::string::npos) told.push_back(line);
+  EXPECT_THAT(told, ElementsAre(HasSubstr("attached to " + cgroup.path().string()))) << outcome.err;
+  EXPECT_EQ(attached_programs(cgroup), 0u);
+}
+
 TEST_F(Watch, SaysThatTheDiskIsFull) {
   const lab::Cgroup cgroup("cli");
   expect_one_sentence(shell(R"("$0" watch --cgroup "$1" --duration 5s > /dev/full)", {cgroup.path()}), 1,
@@ -642,9 +678,18 @@ TEST_F(Watch, SaysThatTheDiskIsFullInTheMiddle) {
   std::filesystem::create_directory(files / "disk");
   const auto outcome = shell(
       R"(exec unshare -m sh -c 'mount -t tmpfs -o size=64k none "$2" &&
-         exec "$0" watch --source inet_diag --netns "$1" --interval 2ms --duration 15s > "$2/out"' "$0" "$1" "$2")",
-      {netns.path(), files / "disk"});
+         "$0" watch --source inet_diag --netns "$1" --interval 2ms --duration 15s --stats "$3" > "$2/out"
+         code=$?; cat "$2/out"; exit $code' "$0" "$1" "$2" "$3")",
+      {netns.path(), files / "disk", files / "stats"});
   EXPECT_EQ(outcome.code, 1);
+  // What was not written whole is not delivered.
+  const auto whole = std::ranges::count(outcome.out, '\n') - 1;
+  const auto stats = parse(read_text(files / "stats"));
+  expect_balanced(stats);
+  EXPECT_EQ(stats["delivered"]["total"].GetInt64(), whole);
+  EXPECT_GT(stats["lost"]["sink"]["sample"].GetUint64(), 0u);
+  EXPECT_THAT(outcome.err, HasSubstr(std::to_string(whole) + " delivered"));
+  EXPECT_THAT(outcome.err, HasSubstr("(not written: "));
   EXPECT_THAT(outcome.err, HasSubstr("tcpinfo: write to standard output: No space left on device (free some space"));
 }
 
@@ -706,10 +751,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadInput{"UnknownField", {"watch", "--fields", "event,snd_cnwd"}, 2, "did you mean snd_cwnd?"},
         BadInput{"BadFilter", {"watch", "--filter", "peer_port = 443"}, 2, "filter"},
         BadInput{"TriggerWithoutUnit", {"watch", "--trigger", "rtt > 5"}, 2, "column 7: 5 has no unit, rtt is a time"},
-        BadInput{"TriggerOfUnits", {"watch", "--trigger", "rtt > 3 * snd_cwnd"}, 2, "column 7: snd_cwnd is a number of"},
-        BadInput{"TriggerOfNoField", {"watch", "--trigger", "rtt > 5ms or rrt > 1s"}, 2, "column 14: unknown field rrt"},
+        BadInput{
+            "TriggerOfUnits", {"watch", "--trigger", "rtt > 3 * snd_cwnd"}, 2, "column 7: snd_cwnd is a number of"},
+        BadInput{
+            "TriggerOfNoField", {"watch", "--trigger", "rtt > 5ms or rrt > 1s"}, 2, "column 14: unknown field rrt"},
         BadInput{"ValueInAFilter", {"watch", "--filter", "rtt > 5ms"}, 2, "make it a trigger"},
-        BadInput{"TriggerWithoutSamples", {"watch", "--mode", "close", "--trigger", "rtt > 5ms"}, 2, "only polling takes"},
+        BadInput{
+            "TriggerWithoutSamples", {"watch", "--mode", "close", "--trigger", "rtt > 5ms"}, 2, "only polling takes"},
         BadInput{"GrowthInASnapshot", {"snapshot", "--trigger", "total_retrans grows"}, 2, "use tcpinfo watch"},
         BadInput{"UnknownMode", {"watch", "--mode", "pol"}, 2, "it is one of polling, state, close"},
         BadInput{"UnknownSource", {"watch", "--source", "netlink"}, 2, "sockops, inet_diag, iter"},
@@ -763,8 +811,8 @@ TEST_F(Watch, RefusesACgroupOfVersion1) {
 }
 
 TEST(Help, HasExamples) {
-  for (const Words& words : {Words{"--help"}, {"watch", "--help"}, {"snapshot", "--help"}, {"fields", "--help"},
-                             {"doctor", "--help"}}) {
+  for (const Words& words :
+       {Words{"--help"}, {"watch", "--help"}, {"snapshot", "--help"}, {"fields", "--help"}, {"doctor", "--help"}}) {
     const auto outcome = tcpinfo_run(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_THAT(outcome.out, HasSubstr("Examples:"));
@@ -808,6 +856,10 @@ TEST(Doctor, TriesAllSourcesAndLeavesNothing) {
   EXPECT_TRUE(json["works"]["sockops"].GetBool());
   EXPECT_TRUE(json["works"]["inet_diag"].GetBool());
   EXPECT_TRUE(json["works"]["iter"].GetBool());
+  std::map<std::string_view, std::string_view> checks;
+  for (const auto& check : json["checks"].GetArray()) checks[check["name"].GetString()] = check["status"].GetString();
+  for (const auto* name : {"owner", "owner holders", "owner executables", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"})
+    EXPECT_EQ(checks[name], "ok") << name;
   EXPECT_EQ(doctors_cgroups(), 0u);
 }
 

@@ -33,6 +33,7 @@ using lab::read_text;
 using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
@@ -46,7 +47,6 @@ Words operator+(Words first, const Words& second) {
   return first;
 }
 
-/// A directory that everybody may look into.
 // Ordinary users run what is there.
 constexpr fs::perms kOpenToAll{0755};
 
@@ -138,8 +138,8 @@ class PrivilegeCli : public testing::Test {
            more;
   }
   // A connection that `watch` has to see from its open to its close, idle in between.
-  void see_connection(Running& watch) const {
-    if (!watch.is_open()) return;
+  void see_connection(Running& watch, bool drops = true) const {
+    if (drops ? !watch.is_open() : !watch.writes("schema")) return;
     const lab::InCgroup in(cgroup_);
     const auto listener = lab::listen(Ip::kV4);
     lab::Socket client(Ip::kV4);
@@ -182,6 +182,90 @@ TEST_F(PrivilegeCli, OlderConnectionsOfOtherNamespacesAreAdopted) {
   expect_only(running.pid(), 0);
   EXPECT_TRUE(running.writes(R"("event":"adopted")"));
   EXPECT_EQ(running.end(SIGTERM).code, 0);
+}
+
+// Told once, and in the statistics: the rest goes on.
+TEST_F(PrivilegeCli, WhatAdoptionDidNotReachIsSaid) {
+  const lab::Netns netns("tcpinfo-privilege");
+  const lab::Process holder({.command = {"sleep", "60"}, .cgroup = &cgroup_, .netns = &netns});
+  const TemporaryDirectory files;
+  const auto missing = [&](const std::string& more) {
+    const auto stats = files / "stats";
+    const auto outcome =
+        run(Words{"setpriv", "--inh-caps=-all", "--bounding-set=-all,+bpf,+net_admin,+perfmon" + more} +
+            watch({"--owner", "--duration", "100ms", "--stats", stats}));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    rapidjson::Document json;
+    json.Parse(read_text(stats).c_str());
+    std::map<std::string, std::string> told;
+    for (const auto& one : json["missing"].GetArray()) {
+      const auto& detail = told[one["name"].GetString()] = one["detail"].GetString();
+      const auto line = std::string("tcpinfo: missing here: ") + one["name"].GetString() + ": " + detail + '\n';
+      const auto place = outcome.err.find(line);
+      EXPECT_NE(place, std::string::npos) << outcome.err;
+      EXPECT_EQ(outcome.err.find(line, place + 1), std::string::npos) << outcome.err;
+    }
+    return told;
+  };
+  auto told = missing("");
+  EXPECT_THAT(told["network_namespaces"], HasSubstr("1 processes are not shown"));
+  EXPECT_THAT(told["owner executables"], HasSubstr("CAP_SYS_PTRACE"));
+  told = missing(",+sys_ptrace");
+  EXPECT_THAT(told["network_namespaces"], HasSubstr("1 of the cgroup's processes could not be visited"));
+  EXPECT_EQ(told.count("owner executables"), 0u);
+  EXPECT_EQ(missing(",+sys_ptrace,+sys_admin").count("network_namespaces"), 0u);
+}
+
+TEST_F(PrivilegeCli, WithKeepPrivilegesNothingIsDropped) {
+  Running running(watch({"--keep-privileges"}));
+  see_connection(running, false);
+  const auto status = status_of(running.pid());
+  EXPECT_EQ(capabilities(status, "CapEff"), capabilities(status_of(getpid()), "CapEff"));
+  EXPECT_EQ(status.at("NoNewPrivs"), status_of(getpid()).at("NoNewPrivs"));
+  EXPECT_EQ(running.end(SIGTERM).code, 0);
+}
+
+TEST_F(PrivilegeCli, WithNoAdoptOlderConnectionsStayUnseen) {
+  lab::Pair older;
+  {
+    const lab::InCgroup in(cgroup_);
+    older = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+  }
+  Running running({kTcpinfo, "watch", "--cgroup", cgroup_.path(), "--no-adopt", "--interval", "10ms", "--format",
+                   "jsonl", "--fields", "event,swept,local_port"});
+  see_connection(running);
+  const auto outcome = running.end(SIGTERM);
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.out, Not(HasSubstr("adopted\"")));
+  EXPECT_THAT(outcome.out, Not(HasSubstr(":" + std::to_string(older.server.local_port()) + "}")));
+  EXPECT_THAT(outcome.err, Not(HasSubstr("missing here")));
+}
+
+// In a directory of somebody else's, as root has them: the next file is made long after the drop.
+TEST_F(PrivilegeCli, ARecordingThatRotatesKeepsTheRightToMakeFiles) {
+  const TemporaryDirectory files;
+  const auto directory = files / "theirs";
+  fs::create_directory(directory);
+  ASSERT_EQ(chown(directory.c_str(), 65534, 65534), 0);
+  fs::permissions(directory, fs::perms::owner_all);
+  Running running({kTcpinfo, "record", "--output", directory, "--rotate-time", "100ms", "--cgroup", cgroup_.path(),
+                   "--interval", "10ms"});
+  if (!running.is_open()) return;
+  expect_only(running.pid(), bit(tcpinfo::Privilege::kDacOverride));
+  const lab::InCgroup in(cgroup_);
+  const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+  const auto files_there = [&] { return std::distance(fs::directory_iterator(directory), fs::directory_iterator()); };
+  for (const auto end = std::chrono::steady_clock::now() + 10s;
+       files_there() < 3 && std::chrono::steady_clock::now() < end;)
+    std::this_thread::sleep_for(5ms);
+  EXPECT_GE(files_there(), 3);
+  const auto outcome = running.end(SIGTERM);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+
+  Running single({kTcpinfo, "record", "--output", files / "one.zst", "--cgroup", cgroup_.path()});
+  if (!single.is_open()) return;
+  expect_only(single.pid(), 0);
+  EXPECT_EQ(single.end(SIGTERM).code, 0);
 }
 
 TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
