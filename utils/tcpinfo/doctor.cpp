@@ -151,7 +151,14 @@ void check_privileges(Checks& checks) {
   capability(tcpinfo::Privilege::kBpf, "sockops and iter", true);
   capability(tcpinfo::Privilege::kNetAdmin, "sockops, and all that inet_diag can give", true);
   capability(tcpinfo::Privilege::kPerfmon, "sockops and iter", true);
-  capability(tcpinfo::Privilege::kSysAdmin, "--netns and --cost only", false);
+  capability(tcpinfo::Privilege::kSysAdmin,
+             "other network namespaces (--netns, older connections there) and --cost, unless the sysctl "
+             "kernel.bpf_stats_enabled is 1",
+             false);
+  capability(tcpinfo::Privilege::kSysPtrace,
+             "processes of others: their executables (--owner), the network namespaces they are in (older connections "
+             "there), sockets that they hold from elsewhere",
+             false);
 
   const std::string setting = read_line("/proc/sys/kernel/unprivileged_bpf_disabled");
   if (!setting.empty())
@@ -228,12 +235,10 @@ struct Tried {
   Trial trial;
 };
 
-void add_trial(Checks& checks, const Tried& tried) {
-  const auto source = tcpinfo::name(tried.id);
-  const Trial& trial = tried.trial;
-  checks.push_back({std::string(source), trial.works ? Status::kOk : Status::kMissing, trial.detail, trial.way_out});
+void add_trial(Checks& checks, std::string_view name, const Trial& trial) {
+  checks.push_back({std::string(name), trial.works ? Status::kOk : Status::kMissing, trial.detail, trial.way_out});
   for (const auto& capability : trial.capabilities)
-    checks.push_back({fmt::format("{} {}", source, capability.name),
+    checks.push_back({fmt::format("{} {}", name, capability.name),
                       capability.available ? Status::kOk : Status::kMissing, capability.detail, ""});
 }
 
@@ -375,7 +380,8 @@ Exit examine(const std::string& format) {
                  kIter = tcpinfo::SourceId::kIter;
   const Tried sources[] = {
       {kSockops, try_source(kSockops)}, {kInetDiag, try_source(kInetDiag)}, {kIter, try_source(kIter)}};
-  for (const auto& tried : sources) add_trial(checks, tried);
+  for (const auto& [id, trial] : sources) add_trial(checks, tcpinfo::name(id), trial);
+  add_trial(checks, "owner", try_owners());
   add_least_privilege(checks);
   check_congestion_control(checks);
   check_program(checks, "iperf3", "iperf3", "tcpinfo-validate");
@@ -395,12 +401,10 @@ void add_doctor(CLI::App& app, Command& chosen) {
   auto format = std::make_shared<std::string>("table");
   command->add_option("--format", *format, "table or json")->type_name("FORMAT")->capture_default_str();
   command->footer(
-      "Loads and attaches the eBPF programs to a cgroup of its own for a moment, makes a connection over loopback, "
-      "reads\n"
-      "the sockets by netlink and by iterator, and leaves nothing behind. Exit code 0 if all sources work, 1 if one "
-      "does "
-      "not.\n"
-      "Says with which capabilities each works, and which setcap command or systemd lines give them to it.\n"
+      "Loads and attaches the eBPF programs to a cgroup of its own for a moment, makes a connection over loopback,\n"
+      "reads the sockets by netlink and by iterator, looks for the owner of a socket, and leaves nothing behind.\n"
+      "Exit code 0 if all sources work, 1 if one does not. Says with which capabilities each works, and which\n"
+      "setcap command or systemd lines give them to it.\n"
       "\n"
       "Examples:\n"
       "  sudo tcpinfo doctor\n"

@@ -50,8 +50,8 @@ std::string find_cgroup(const std::optional<std::string>& cgroup, const std::opt
     usage_error(fmt::format("--pid {}: no process has this number", *pid));
   const auto found = tcpinfo::cgroup_of_process(static_cast<pid_t>(number));
   if (const auto others = tcpinfo::cgroup_processes(found).size(); others > 1)
-    fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} other{}, which {} meant too\n",
-               number, found.string(), others - 1, others == 2 ? "" : "s", others == 2 ? "is" : "are");
+    fmt::print(stderr, "tcpinfo: process {} is in cgroup {} together with {} other{}, which {} meant too\n", number,
+               found.string(), others - 1, others == 2 ? "" : "s", others == 2 ? "is" : "are");
   return found;
 }
 
@@ -72,8 +72,8 @@ void warn_of_sockets_elsewhere(const std::string& cgroup) {
                                             : other.cgroup.string();
     const auto listeners = many(other.listeners, "listener", "listeners");
     fmt::print(stderr,
-               "tcpinfo: {} in {} {} {} made in {}, which belong there and are not followed{}; restart the service, or "
-               "watch that cgroup\n",
+               "tcpinfo: {} in {} {} {} made in {}, which belong there and are left out{}; restart the service, or "
+               "name that cgroup\n",
                many(other.processes, "process", "processes"), cgroup, other.processes == 1 ? "holds" : "hold",
                many(other.sockets, "TCP socket", "TCP sockets"), place,
                other.listeners == 0 ? "" : fmt::format(" ({}, with all that they accept)", listeners));
@@ -82,7 +82,7 @@ void warn_of_sockets_elsewhere(const std::string& cgroup) {
     fmt::print(stderr, "tcpinfo: and sockets of {} more cgroups\n", survey.elsewhere.size() - kMost);
   if (survey.not_examined > 0)
     fmt::print(stderr,
-               "tcpinfo: {} of the {} could not be looked at: sockets that they hold from elsewhere are not followed\n",
+               "tcpinfo: {} of the {} could not be looked at: sockets that they hold from elsewhere are left out\n",
                survey.not_examined, many(survey.processes, "process in the cgroup", "processes in the cgroup"));
 }
 

@@ -26,7 +26,7 @@ tcpinfo::SourceId parse_source(std::string_view option, std::string_view word,
 std::string find_cgroup(const std::optional<std::string>& cgroup, const std::optional<std::string>& pid,
                         const std::optional<std::string>& unit);
 
-/// Says on standard error which sockets of the cgroup's processes are not followed with it.
+/// Says on standard error which sockets of the cgroup's processes are left out with it.
 void warn_of_sockets_elsewhere(const std::string& cgroup);
 
 /// Looks at what the user named, so that an error of open_source() is the kernel's or the privileges'. Empty: not

@@ -55,12 +55,13 @@ Exit take_snapshot(const Arguments& given) {
   const auto format = parse_format(given.format);
   const auto fields = parse_fields(given.fields);
   const auto source = open_snapshots(id, options);
+  if (!options.cgroup.empty()) warn_of_sockets_elsewhere(options.cgroup);
 
   Output output = Output::standard();
   std::optional<tcpinfo::OwnersOptions> owners;
   if (given.owner) {
     owners = owners_of(options.cgroup);
-    owners->walk_share = 1;  // whatever it takes: this is no stream
+    owners->walk_share = 1;              // whatever it takes: this is no stream
     owners->capacity = 2 * kOwnersTurn;  // a source may give a few more
   }
   RecordWriter writer(format, fields, TableKind::kSockets, output, owners);
@@ -94,7 +95,8 @@ void add_snapshot(CLI::App& app, Command& chosen) {
       ->delimiter(',');
   option("--filter", given->filter, "EXPR", "Only these, as 'peer_port == 443 and address in 10.0.0.0/8'");
   option("--trigger", given->trigger, "EXPR", "Only those of which this holds, as 'rtt > 100ms or retransmits > 0'");
-  option("--cgroup", given->cgroup, "PATH", "Only those of this cgroup v2 and all below it (none that have their identity only)");
+  option("--cgroup", given->cgroup, "PATH",
+         "Only those of this cgroup v2 and all below it (none that have their identity only)");
   option("--pid", given->pid, "PID", "Instead of --cgroup: the cgroup that this process is in");
   option("--unit", given->unit, "NAME", "Instead of --cgroup: that of a systemd unit that runs, as nginx.service");
   option("--netns", given->netns, "PATH", "In this network namespace, as /run/netns/NAME [this one]");
@@ -111,8 +113,8 @@ void add_snapshot(CLI::App& app, Command& chosen) {
       "  tcpinfo snapshot --trigger 'rtt > 100ms and rtt > 2 * min_rtt'   more in tcpinfo watch --help\n"
       "  tcpinfo snapshot | jq -r 'select(.total_retrans > 0) | .peer_address'\n"
       "\n"
-      "TIME_WAIT, half-open (SYN_RECV) and orphaned FIN_WAIT2 sockets have their identity only: the kernel keeps nothing\n"
-      "else of them. Of a listener, unacked is the length of the accept queue and sacked its limit.");
+      "TIME_WAIT, half-open (SYN_RECV) and orphaned FIN_WAIT2 sockets have their identity only: the kernel keeps\n"
+      "nothing else of them. Of a listener, unacked is the length of the accept queue and sacked its limit.");
   command->callback([given, &chosen] { chosen = [given] { return take_snapshot(*given); }; });
 }
 

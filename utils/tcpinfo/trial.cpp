@@ -15,8 +15,10 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -149,6 +151,14 @@ class Loopback {
   bool listens_ = false;
 };
 
+// In a process namespace its pid is another one than owners have.
+std::string own_name() {
+  std::ifstream file("/proc/self/comm");
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
 void try_sockops(Trial& trial, const TrialCgroup& cgroup, bool drop_then) {
   using tcpinfo::Event;
   Loopback loopback;
@@ -224,6 +234,35 @@ Trial try_source(tcpinfo::SourceId source, const With& with) {
   }
   // What a thread drops ends with it.
   std::thread(run).join();
+  return trial;
+}
+
+Trial try_owners() {
+  Trial trial;
+  try {
+    const Loopback listener;
+    tcpinfo::InetDiagOptions options;
+    options.states = tcpinfo::kListenState;
+    options.filter = tcpinfo::Filter::parse(fmt::format("local_port == {}", listener.port()));
+    tcpinfo::InetDiagSource source(options);
+    tcpinfo::Owners owners;
+    trial.capabilities = owners.capabilities();
+    std::vector<tcpinfo_record> found;
+    const auto error = source.tick(Clock::now());
+    while (!error && source.statistics().dumps == 0)
+      if (source.drain([&](const tcpinfo::Record& record) { found.push_back(record.raw()); }).error) break;
+    for (const auto& raw : found) owners.find(tcpinfo::Record(raw));
+    static_cast<void>(owners.refresh());
+    for (const auto& raw : found) {
+      const auto* owner = owners.find(tcpinfo::Record(raw));
+      trial.works |= owner && owner->comm == own_name();
+    }
+    trial.detail = trial.works ? "this process was found as the one that holds a listener it made"
+                               : "this process was not found as the one that holds a listener it made";
+    if (!trial.works) trial.way_out = "records will name no owner, or who made the socket; see below how each is found";
+  } catch (const tcpinfo::Error& error) {
+    trial.detail = error.what();
+  }
   return trial;
 }
 

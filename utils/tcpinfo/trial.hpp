@@ -27,5 +27,7 @@ struct With {
 /// may not make a cgroup attaches to that of this process, and follows that connection only. Signals that would end the
 /// process wait meanwhile. Others: reads the sockets of this network namespace once.
 Trial try_source(tcpinfo::SourceId source, const With& with = {});
+/// Whether the owner of a socket of this process is found, as --owner does.
+Trial try_owners();
 
 }  // namespace cli

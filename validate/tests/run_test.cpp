@@ -6,7 +6,10 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -34,10 +37,10 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using lab::Ip;
-using tcpinfo::Event;
-using tcpinfo::Record;
 using lab::read_text;
 using lab::TemporaryDirectory;
+using tcpinfo::Event;
+using tcpinfo::Record;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -96,6 +99,10 @@ std::size_t count(const std::vector<tcpinfo_record>& records, Event event) {
 class Run : public testing::Test {
  protected:
   void SetUp() override { TCPINFO_NEEDS_BPF(); }
+  // What a test that failed left behind.
+  void TearDown() override {
+    for (const pid_t pid : tcpinfo::cgroup_processes(parent_.path())) kill(pid, SIGKILL);
+  }
 
   /// tcpinfo run, below a cgroup of the test's own.
   Words command(const Words& words, const Words& options = {}) const {
@@ -218,9 +225,9 @@ TEST_F(Run, RecordsGoToStandardErrorUnlessNamed) {
 }
 
 TEST_F(Run, TheCommandInheritsNothingOfOurs) {
-  const Words look = {
-      "bash", "-c",
-      "ls -1 /proc/self/fd; grep -E '^(Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs)' /proc/self/status; ulimit -a; pwd; env | grep -v ^_= | sort"};
+  const Words look = {"bash", "-c",
+                      "ls -1 /proc/self/fd; grep -E '^(Sig(Blk|Ign|Cgt)|Cap|NoNewPrivs)' /proc/self/status; ulimit -a; "
+                      "pwd; env | grep -v ^_= | sort"};
   const auto alone = Running(look).outcome();
   EXPECT_EQ(alone.code, 0);
   EXPECT_EQ(run(look).out, alone.out);
@@ -248,6 +255,42 @@ TEST_F(Run, PassesSignalsOn) {
     EXPECT_THAT(outcome.err, HasSubstr("records emitted"));
     EXPECT_THAT(children_of(parent_.path()), IsEmpty());
   }
+}
+
+// Its writes are interrupted, and it goes on with them: the signal was the command's.
+TEST_F(Run, ASignalThatIsPassedOnDoesNotEndTheRecords) {
+  const auto pipe = files_ / "pipe";
+  lab::check(mkfifo(pipe.c_str(), 0600), "mkfifo");
+  const int reader = lab::check(open(pipe.c_str(), O_RDWR | O_CLOEXEC), "open");
+  const std::string filling =
+      "trap 'echo got' TERM; echo ready; for i in {1..200}; do " + connecting() + "; done; echo made";
+  Running running(
+      command({"bash", "-c",
+               filling + "; while [ ! -e " + (files_ / "go").string() + " ]; do sleep 0.02; done; " + connecting()},
+              {"--output", pipe}));
+  for (int i = 0; i < 200; ++i) lab::accept(listener_).close();
+  ASSERT_TRUE(running.until_it_says("made")) << running.err();
+  // The pipe is full by now, and the writer waits.
+  int waiting = 0;
+  ASSERT_TRUE(until([&] { return ioctl(reader, FIONREAD, &waiting) == 0 && waiting >= 1 << 16; })) << waiting;
+  running.signal(SIGTERM);
+  ASSERT_TRUE(running.until_it_says("got"));
+  std::ofstream(files_ / "go") << "";
+  std::string text;
+  std::thread taker([&] {
+    char block[1 << 16];
+    for (pollfd readable{reader, POLLIN, 0}; poll(&readable, 1, 2000) > 0;)
+      text.append(block, static_cast<std::size_t>(read(reader, block, sizeof(block))));
+  });
+  lab::accept(listener_).close();
+  const auto outcome = running.outcome();
+  taker.join();
+  close(reader);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr(" 0 lost"));
+  std::size_t opened = 0;
+  for (std::size_t at = 0; (at = text.find(R"("event":"open")", at)) != text.npos; ++at) ++opened;
+  EXPECT_EQ(opened, 201u);
 }
 
 TEST_F(Run, ASignalThatEndsTheCommandEndsBoth) {
@@ -283,20 +326,23 @@ TEST_F(Run, WithWaitTheLastDescendantEndsIt) {
 }
 
 TEST_F(Run, WithWaitASignalEndsTheWait) {
-  Running running(command({"bash", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"}, {"--wait"}));
-  ASSERT_TRUE(running.until_it_says("\n"));
-  const auto left = static_cast<pid_t>(std::stoi(running.out()));
-  ASSERT_TRUE(until([&] { return tcpinfo::cgroup_processes(parent_.path()) == std::vector<pid_t>{left}; }));
-  std::this_thread::sleep_for(50ms);
-  running.signal(SIGTERM);
-  const auto outcome = running.outcome();
-  EXPECT_EQ(outcome.code, 0);
-  EXPECT_THAT(outcome.err, HasSubstr("(sleep)"));
-  EXPECT_EQ(kill(left, SIGKILL), 0);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
+    SCOPED_TRACE(number);
+    Running running(command({"bash", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"}, {"--wait"}));
+    ASSERT_TRUE(running.until_it_says("\n"));
+    const auto left = static_cast<pid_t>(std::stoi(running.out()));
+    // The command has ended, be it reaped or not.
+    ASSERT_TRUE(until([&] { return tcpinfo::cgroup_processes(parent_.path()) == std::vector<pid_t>{left}; }));
+    running.signal(number);
+    const auto outcome = running.outcome();
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_THAT(outcome.err, HasSubstr("(sleep)"));
+    EXPECT_EQ(kill(left, SIGKILL), 0);
+  }
 }
 
 TEST_F(Run, AfterAKillTheCommandGoesOn) {
-  Running running(command({"bash", "-c", "echo $$; read -r < /dev/zero; exec sleep 60"}));
+  Running running(command({"bash", "-c", "echo $$; exec sleep 60"}));
   Running killed(command({"bash", "-c", "echo $$; exec sleep 60"}));
   ASSERT_TRUE(killed.until_it_says("\n"));
   ASSERT_TRUE(running.until_it_says("\n"));
@@ -443,11 +489,15 @@ TEST_F(Named, SocketsFromElsewhereAreSaid) {
   fcntl(listener.fd(), F_SETFD, 0);
   const lab::Process process({.command = {"sleep", "60"}, .cgroup = &cgroup});
   fcntl(listener.fd(), F_SETFD, FD_CLOEXEC);
-  const auto outcome = Running({TCPINFO_BINARY, "watch", "--cgroup", cgroup.path(), "--duration", "10ms"}).outcome();
-  EXPECT_EQ(outcome.code, 0);
-  EXPECT_THAT(outcome.err, StartsWith("tcpinfo: 1 process in " + cgroup.path().string() +
-                                      " holds 1 TCP socket made in " + other.path().string()));
-  EXPECT_THAT(outcome.err, HasSubstr("(1 listener, with all that they accept)"));
+  for (const Words& command : {Words{"watch", "--duration", "10ms"}, Words{"snapshot"}}) {
+    Words words = {TCPINFO_BINARY, "--cgroup", cgroup.path()};
+    words.insert(words.begin() + 1, command.begin(), command.end());
+    const auto outcome = Running(words).outcome();
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_THAT(outcome.err, StartsWith("tcpinfo: 1 process in " + cgroup.path().string() +
+                                        " holds 1 TCP socket made in " + other.path().string()));
+    EXPECT_THAT(outcome.err, HasSubstr("(1 listener, with all that they accept)"));
+  }
 }
 
 class Gone : public testing::TestWithParam<const char*> {
