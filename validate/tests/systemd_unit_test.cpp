@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <set>
@@ -49,8 +51,10 @@ using lab::Ip;
 using lab::lines;
 using lab::read_text;
 using lab::TemporaryDirectory;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::SizeIs;
 
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
@@ -72,6 +76,30 @@ std::map<std::string, Words> service() {
   return values;
 }
 
+std::string with(std::string text, const std::string& place, const std::string& value) {
+  for (std::size_t at = 0; (at = text.find(place, at)) != text.npos; at += value.size())
+    text.replace(at, place.size(), value);
+  return text;
+}
+
+/// The words of ExecStart= as systemd makes them: ${NAME} is a part of a word, $NAME alone any number of words.
+Words command_line(const std::string& logs) {
+  const auto lines = service();
+  std::map<std::string, std::string> environment;
+  for (auto value : lines.at("Environment")) {
+    value = value.substr(1, value.size() - 2);  // in quotes
+    environment[value.substr(0, value.find('='))] = value.substr(value.find('=') + 1);
+  }
+  Words words;
+  for (const auto& word : split(lines.at("ExecStart").front())) {
+    if (word.starts_with('$') && !word.starts_with("${"))
+      for (const auto& one : split(environment.at(word.substr(1)))) words.push_back(one);
+    else
+      words.push_back(with(with(word, "@TCPINFO_EXECUTABLE@", TCPINFO_BINARY), "${LOGS_DIRECTORY}", logs));
+  }
+  return words;
+}
+
 struct Outcome {
   int code = -1;
   std::string out, err;
@@ -91,10 +119,7 @@ class Unit : public testing::Test {
  protected:
   void SetUp() override {
     if (!has_systemd()) GTEST_SKIP() << "needs systemd-analyze";
-    auto text = read_text(TCPINFO_UNIT);
-    const std::string place = "@TCPINFO_EXECUTABLE@";
-    text.replace(text.find(place), place.size(), TCPINFO_BINARY);
-    std::ofstream(unit()) << text;
+    std::ofstream(unit()) << with(read_text(TCPINFO_UNIT), "@TCPINFO_EXECUTABLE@", TCPINFO_BINARY);
   }
   std::string unit() const { return files_ / "tcpinfo.service"; }
 
@@ -188,6 +213,7 @@ std::vector<sock_filter> filter_of(const std::set<std::string>& calls, const std
   return filter;
 }
 
+constexpr uid_t kUser = 61184;  // of those that DynamicUser= takes
 constexpr int kThree[] = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
 
 void must(long result) {
@@ -196,23 +222,27 @@ void must(long result) {
 
 // In the child, which then executes the program: as systemd's executor does it.
 [[noreturn]] void execute(const std::vector<const char*>& command, const std::vector<sock_filter>& filter,
-                          const char* out, const char* err) {
+                          const char* out, const char* err, const char* logs) {
   must(dup2(open(out, O_WRONLY | O_CREAT | O_TRUNC, 0644), 1));
   must(dup2(open(err, O_WRONLY | O_CREAT | O_TRUNC, 0644), 2));
-  // ProtectSystem=strict, ProtectKernelTunables=, ProtectControlGroups=, PrivateTmp=, ProtectProc=invisible
+  // LogsDirectory=, ProtectSystem=strict, ProtectKernelTunables=, ProtectControlGroups=, PrivateTmp=,
+  // ProtectProc=invisible
   must(unshare(CLONE_NEWNS));
   must(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr));
   mount_attr read_only{
       .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, .attr_clr = 0, .propagation = 0, .userns_fd = 0};
+  must(mount(logs, logs, nullptr, MS_BIND, nullptr));
   must(mount("proc", "/proc", "proc", 0, "hidepid=invisible"));
   must(syscall(SYS_mount_setattr, AT_FDCWD, "/", AT_RECURSIVE, &read_only, sizeof(read_only)));
+  mount_attr writable{.attr_set = 0, .attr_clr = MOUNT_ATTR_RDONLY, .propagation = 0, .userns_fd = 0};
+  must(syscall(SYS_mount_setattr, AT_FDCWD, logs, 0, &writable, sizeof(writable)));
   // CapabilityBoundingSet=, DynamicUser=, AmbientCapabilities=
   for (int capability = 0; capability < 64; ++capability)
     if (std::ranges::find(kThree, capability) == std::end(kThree)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
   must(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0));
   must(syscall(SYS_setgroups, 0, nullptr));
-  must(syscall(SYS_setresgid, 61184, 61184, 61184));
-  must(syscall(SYS_setresuid, 61184, 61184, 61184));
+  must(syscall(SYS_setresgid, kUser, kUser, kUser));
+  must(syscall(SYS_setresuid, kUser, kUser, kUser));
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> sets{};
   for (const int capability : kThree) {
@@ -236,13 +266,17 @@ class Sandbox : public Unit {
     TCPINFO_NEEDS_BPF();
     Unit::SetUp();
     if (system_calls().empty()) GTEST_SKIP() << "needs the numbers of system calls: linux-libc-dev";
+    lab::check(chown(logs().c_str(), kUser, kUser), "chown");
   }
-  void start(std::vector<const char*> command, const std::set<std::string>& calls) {
+  std::string logs() const { return logs_ / "."; }
+  void start(const Words& words, const std::set<std::string>& calls) {
     const auto filter = filter_of(calls, {AF_NETLINK, AF_UNIX});
-    const std::string out = files_ / "out", err = files_ / "err";
+    const std::string out = files_ / "out", err = files_ / "err", directory = logs();
+    std::vector<const char*> command;
+    for (const auto& word : words) command.push_back(word.c_str());
     command.push_back(nullptr);
     pid_ = fork();
-    if (pid_ == 0) execute(command, filter, out.c_str(), err.c_str());
+    if (pid_ == 0) execute(command, filter, out.c_str(), err.c_str(), directory.c_str());
     ASSERT_GT(pid_, 0);
   }
   void TearDown() override {
@@ -257,13 +291,25 @@ class Sandbox : public Unit {
     return status;
   }
   bool wait_for(const char* file, std::string_view text) const {
-    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(5ms))
-      if (read_text(files_ / file).find(text) != std::string::npos) return true;
+    if (until([&] { return read_text(files_ / file).find(text) != std::string::npos; })) return true;
     ADD_FAILURE() << file << " has no " << text << ": " << read_text(files_ / "err");
     return false;
   }
 
+  // Until `condition` holds.
+  static bool until(const std::function<bool()>& condition) {
+    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
+         std::this_thread::sleep_for(5ms))
+      if (condition()) return true;
+    return false;
+  }
+  void expect_orderly_end() {
+    kill(pid_, SIGTERM);
+    const int status = wait();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << read_text(files_ / "err");
+  }
+
+  const TemporaryDirectory logs_{fs::perms{0755}};
   pid_t pid_ = -1;
 };
 
@@ -276,42 +322,74 @@ TEST_F(Sandbox, IsMadeOfTheLinesOfTheUnit) {
   for (const auto* name : {"DynamicUser", "NoNewPrivileges", "MemoryDenyWriteExecute", "ProtectControlGroups",
                            "ProtectKernelTunables", "PrivateTmp"})
     EXPECT_THAT(lines.at(name), ElementsAre("yes")) << name;
+  EXPECT_THAT(lines.at("LogsDirectory"), ElementsAre("tcpinfo"));
   EXPECT_THAT(lines.at("ProtectSystem"), ElementsAre("strict"));
   EXPECT_THAT(lines.at("ProtectProc"), ElementsAre("invisible"));
 }
 
+// The very command of the unit, of a cgroup of the test's.
+TEST_F(Sandbox, RecordsIntoTheDirectoryOfLogs) {
+  const lab::Cgroup cgroup("tcpinfo-unit");
+  const lab::Process other({.command = {"sleep", "60"}, .cgroup = &cgroup});  // root's: /proc does not show it there
+  auto words = command_line(logs());
+  words.insert(words.end(), {"--cgroup", cgroup.path()});
+  start(words, allowed_calls(service().at("SystemCallFilter")));
+  const auto files = [&] {
+    Words found;
+    for (const auto& entry : fs::directory_iterator(logs())) found.push_back(entry.path());
+    return found;
+  };
+  ASSERT_TRUE(until([&] { return !files().empty(); })) << read_text(files_ / "err");
+  std::uint16_t port = 0;
+  {
+    const lab::InCgroup in(cgroup);
+    const auto listener = lab::listen(Ip::kV4);
+    port = listener.local_port();
+    const auto pair = lab::connected(listener, Ip::kV4);
+  }
+  expect_orderly_end();
+  EXPECT_THAT(read_text(files_ / "err"),
+              AllOf(HasSubstr(" 0 lost"), HasSubstr("missing here: network_namespaces: those of 1 processes")));
+  ASSERT_THAT(files(), SizeIs(1));
+  const auto recording = files().front();
+  struct stat status {};
+  lab::check(stat(recording.c_str(), &status), "stat");
+  EXPECT_EQ(status.st_uid, kUser);
+  const auto filter = "peer_port == " + std::to_string(port);
+  const auto replayed =
+      run({TCPINFO_BINARY, "replay", "--format", "csv", "--fields", "event", "--filter", filter, recording});
+  EXPECT_EQ(replayed.out, "event\nclose\n") << replayed.err;
+}
+
 TEST_F(Sandbox, TcpinfoStreamsSweepsAndEnds) {
   const lab::Cgroup cgroup("tcpinfo-unit");
-  const auto path = cgroup.path().string();
-  start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--cgroup", path.c_str(), "--interval", "10ms", "--fields",
+  start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--cgroup", cgroup.path(), "--interval", "10ms", "--fields",
          "event,swept"},
         allowed_calls(service().at("SystemCallFilter")));
   if (!wait_for("out", "schema")) return;
   {
     const lab::InCgroup in(cgroup);
-    const auto listener = lab::listen(Ip::kV4);
-    lab::Socket client(Ip::kV4);
-    lab::connect(client, Ip::kV4, listener.local_port());
-    auto server = lab::accept(listener);
+    const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
     wait_for("out", R"("event":"open")");
     wait_for("out", R"("event":"sample","swept":true)");
-    client.close();
-    server.abort();
-    wait_for("out", R"("event":"close")");
   }
-  kill(pid_, SIGTERM);
-  const int status = wait();
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << read_text(files_ / "err");
+  wait_for("out", R"("event":"close")");
+  expect_orderly_end();
   EXPECT_THAT(read_text(files_ / "err"), HasSubstr(" 0 lost"));
 }
 
 TEST_F(Sandbox, OtherSourcesWorkToo) {
   const auto calls = allowed_calls(service().at("SystemCallFilter"));
+  const lab::Cgroup cgroup("tcpinfo-unit");
+  const lab::InCgroup in(cgroup);
+  const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
   for (const auto* source : {"inet_diag", "iter"}) {
-    start({TCPINFO_BINARY, "watch", "--format", "jsonl", "--source", source, "--duration", "300ms"}, calls);
-    const int status = wait();
-    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << source << read_text(files_ / "err");
-    EXPECT_THAT(read_text(files_ / "err"), HasSubstr(" 0 interrupted")) << source;
+    SCOPED_TRACE(source);
+    start({TCPINFO_BINARY, "watch", "--format", "csv", "--source", source, "--cgroup", cgroup.path(), "--fields",
+           "source,event"},
+          calls);
+    wait_for("out", source + std::string(",sample\n"));
+    expect_orderly_end();
   }
 }
 
