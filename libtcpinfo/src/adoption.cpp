@@ -14,8 +14,8 @@
 
 #include <tcpinfo/error.hpp>
 
-#include "cgroup_tree.hpp"
 #include "netns.hpp"
+#include "walks.hpp"
 
 namespace tcpinfo {
 namespace {
@@ -94,10 +94,10 @@ void Adoption::begin() noexcept {
 void Adoption::find_threads() {
   threads_.clear();
   hidden_ = 0;
-  int error = cgroup::visit_tree(cgroup_, [&](const std::filesystem::path& cgroup) {
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen((cgroup / "cgroup.threads").c_str(), "re"),
-                                                               std::fclose);
-    if (!file && errno != ENOENT && errno != ENODEV) throw_error(errno, "read " + (cgroup / "cgroup.threads").string());
+  int error = walk_cgroups(cgroup_, [&](const std::string& cgroup, std::uint64_t) {
+    const auto path = cgroup + "/cgroup.threads";
+    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "re"), std::fclose);
+    if (!file && errno != ENOENT && errno != ENODEV) throw_error(errno, "read " + path);
     for (long thread; file && std::fscanf(file.get(), "%ld", &thread) == 1;) {
       if (thread == 0)
         ++hidden_;
@@ -106,7 +106,7 @@ void Adoption::find_threads() {
     }
     return true;
   });
-  if (error) throw_error(error, "read the cgroups below " + cgroup_.string());
+  if (error && error != ENOENT) throw_error(error, "read the cgroups below " + cgroup_.string());
 }
 
 void Adoption::begin_pass() noexcept {

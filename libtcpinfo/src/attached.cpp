@@ -14,8 +14,8 @@
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 
-#include "cgroup_tree.hpp"
 #include "system.hpp"
+#include "walks.hpp"
 
 namespace tcpinfo {
 namespace {
@@ -67,7 +67,7 @@ std::vector<AttachedProgram> sock_ops_programs(const std::filesystem::path& cgro
         if (program.cgroup.empty() && std::ranges::find(own, program.id) != own.end()) program.cgroup = path;
     more = path != mount && path.has_relative_path();
   }
-  cgroup::visit_tree(cgroup, [&](const std::filesystem::path& below) {
+  walk_cgroups(cgroup, [&](const std::string& below, std::uint64_t) {
     if (below != cgroup && query(below, 0, own) == 0)
       for (const auto id : own) programs.push_back({id, name_of(id), below});
     return true;
@@ -82,7 +82,7 @@ std::optional<bool> has_other_sock_ops_program(const std::filesystem::path& cgro
     if (query(cgroup, BPF_F_QUERY_EFFECTIVE, ids) != 0) return std::nullopt;
     bool found = std::ranges::any_of(ids, is_other);
     if (!found && deep)
-      cgroup::visit_tree(cgroup, [&](const std::filesystem::path& below) {
+      walk_cgroups(cgroup, [&](const std::string& below, std::uint64_t) {
         found = query(below, 0, ids) == 0 && std::ranges::any_of(ids, is_other);
         return !found;
       });

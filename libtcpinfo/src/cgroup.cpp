@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <chrono>
 #include <fstream>
-#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -24,6 +23,7 @@
 
 #include "cgroup_path.hpp"
 #include "system.hpp"
+#include "walks.hpp"
 
 namespace tcpinfo {
 namespace {
@@ -69,14 +69,6 @@ std::vector<std::string> children_of(const fs::path& path) {
   }
   std::sort(names.begin(), names.end());
   return names;
-}
-
-// Each cgroup below `path`, parents first.
-void visit_below(const fs::path& path, const std::function<void(const fs::path&, const std::string&)>& visit) {
-  for (const auto& name : children_of(path)) {
-    visit(path / name, name);
-    visit_below(path / name, visit);
-  }
 }
 
 bool is_populated(const fs::path& path) {
@@ -132,12 +124,17 @@ fs::path cgroup_of_unit(std::string_view unit, const fs::path& root) {
 
   const auto stem = name.substr(0, name.find_first_of(".@"));
   std::vector<std::string> found, similar;
-  visit_below(top, [&](const fs::path& path, const std::string& directory) {
+  walk_cgroups(top, [&](const std::string& path, std::uint64_t) {
+    const auto directory = path.substr(path.rfind('/') + 1);
+    if (path == top) return true;
     if (cgroup::is_unit(directory, name))
       found.push_back(path);
-    else if (similar.size() < kMost && directory.find(stem) != directory.npos)
+    else if (directory.find(stem) != directory.npos)
       similar.push_back(directory);
+    return true;
   });
+  std::ranges::sort(found);
+  std::ranges::sort(similar);
   const auto list = [](const std::vector<std::string>& names) {
     std::string text;
     for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i ? ", " : "") + names[i];
@@ -174,14 +171,13 @@ std::uint64_t cgroup_id(const fs::path& path) {
 
 std::vector<pid_t> cgroup_processes(const fs::path& path) {
   std::vector<pid_t> processes;
-  const auto add = [&](const fs::path& cgroup) {
-    std::ifstream text(cgroup / "cgroup.procs");
+  walk_cgroups(path, [&](const std::string& cgroup, std::uint64_t) {
+    std::ifstream text(cgroup + "/cgroup.procs");
     // 0 stands for a process of another pid namespace.
     for (pid_t pid; text >> pid;)
       if (pid > 0) processes.push_back(pid);
-  };
-  add(path);
-  visit_below(path, [&](const fs::path& below, const std::string&) { add(below); });
+    return true;
+  });
   // A process that moved while we read may have come twice.
   std::sort(processes.begin(), processes.end());
   processes.erase(std::unique(processes.begin(), processes.end()), processes.end());

@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include <dirent.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <map>
-#include <memory>
 #include <set>
 #include <string>
-#include <string_view>
 #include <system_error>
 #include <unordered_map>
 
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/inet_diag.hpp>
+
+#include "walks.hpp"
 
 namespace tcpinfo {
 namespace {
@@ -40,33 +37,20 @@ ino_t inode_of(const fs::path& path) noexcept {
 
 // Whether all its descriptors could be looked at.
 bool add_sockets(pid_t pid, Holders& holders, std::size_t& descriptors) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(("/proc/" + std::to_string(pid) + "/fd").c_str()),
-                                                      closedir);
-  if (!directory) return errno == ENOENT || errno == ESRCH;
-  while (const dirent* entry = readdir(directory.get())) {
-    if (entry->d_name[0] == '.') continue;
+  const int error = walk_sockets("/proc/" + std::to_string(pid) + "/fd", [&](std::uint64_t inode) {
     if (++descriptors > kMostDescriptors) return false;
-    constexpr std::string_view kSocket = "socket:[";
-    char text[64];
-    const auto length = ::readlinkat(dirfd(directory.get()), entry->d_name, text, sizeof(text));
-    if (length < 0 && errno == EACCES) return false;
-    const std::string_view target(text, length > 0 ? static_cast<std::size_t>(length) : 0);
-    std::uint64_t inode = 0;
-    if (!target.starts_with(kSocket)) continue;
-    std::from_chars(target.data() + kSocket.size(), target.data() + target.size(), inode);
+    if (inode == 0) return true;
     auto& pids = holders[inode];
     if (pids.empty() || pids.back() != pid) pids.push_back(pid);
-  }
-  return true;
+    return true;
+  });
+  return descriptors <= kMostDescriptors && (error == 0 || error == ENOENT || error == ESRCH);
 }
 
-void visit_cgroups(const fs::path& path, std::map<std::uint64_t, fs::path>& found) {
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(path.c_str()), closedir);
-  if (!directory) return;
-  found.emplace(inode_of(path), path);
-  while (const dirent* entry = readdir(directory.get()))
-    if (const std::string_view name = entry->d_name; entry->d_type == DT_DIR && name != "." && name != "..")
-      visit_cgroups(path / name, found);
+std::map<std::uint64_t, fs::path> cgroups_below(const fs::path& root) {
+  std::map<std::uint64_t, fs::path> found;
+  walk_cgroups(root, [&](const std::string& path, std::uint64_t id) { return found.emplace(id, path), true; });
+  return found;
 }
 
 // Every TCP socket of the namespace that belongs to a cgroup. False: it cannot be entered, or the kernel does not say.
@@ -96,8 +80,7 @@ CgroupSurvey survey_cgroup(const fs::path& cgroup, std::size_t most_processes) {
     processes.resize(most_processes);
   }
 
-  std::map<std::uint64_t, fs::path> own;
-  visit_cgroups(cgroup, own);
+  const auto own = cgroups_below(cgroup);
   std::map<ino_t, Namespace> namespaces;
   const auto here = inode_of("/proc/thread-self/ns/net");
   std::size_t descriptors = 0;
@@ -137,8 +120,7 @@ CgroupSurvey survey_cgroup(const fs::path& cgroup, std::size_t most_processes) {
   }
   if (elsewhere.empty()) return survey;
 
-  std::map<std::uint64_t, fs::path> all;
-  visit_cgroups(cgroup2_mount(), all);
+  const auto all = cgroups_below(cgroup2_mount());
   for (auto& [id, counts] : elsewhere) {
     counts.cgroup_id = id;
     counts.processes = holders[id].size();

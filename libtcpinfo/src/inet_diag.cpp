@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <tcpinfo/inet_diag.hpp>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -36,6 +35,7 @@
 #include "netns.hpp"
 #include "system.hpp"
 #include "tcp_info_layout.hpp"
+#include "walks.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -94,30 +94,9 @@ Opened open_netlink() noexcept {
 // Ids of the cgroup and of all below it. One below that goes meanwhile is left out.
 std::error_code collect_cgroups(const std::filesystem::path& root, std::vector<std::uint64_t>& ids) {
   ids.clear();
-  std::vector<std::string> pending{root.string()};
-  while (!pending.empty()) {
-    const auto path = std::move(pending.back());
-    pending.pop_back();
-    const bool is_root = ids.empty();
-    const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(path.c_str()), closedir);
-    if (!directory) {
-      if (is_root || errno != ENOENT) return code_of(errno);
-      continue;
-    }
-    if (is_root) {
-      struct stat status {};
-      if (fstat(dirfd(directory.get()), &status) != 0) return code_of(errno);
-      ids.push_back(status.st_ino);
-    }
-    while (const dirent* entry = readdir(directory.get())) {
-      const std::string_view name = entry->d_name;
-      if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
-      ids.push_back(entry->d_ino);
-      pending.push_back(path + "/" + entry->d_name);
-    }
-  }
+  const int error = walk_cgroups(root, [&](const std::string&, std::uint64_t id) { return ids.push_back(id), true; });
   std::sort(ids.begin(), ids.end());
-  return {};
+  return code_of(error);
 }
 
 constexpr std::uint8_t extension(int attribute) { return static_cast<std::uint8_t>(1 << (attribute - 1)); }

@@ -32,6 +32,7 @@
 #include "owners.h"
 #include "owners.skel.h"
 #include "system.hpp"
+#include "walks.hpp"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -296,17 +297,13 @@ int Owners::Impl::iterate(Found& by_cookie) {
 }
 
 void Owners::Impl::search_descriptors(const std::string& pid_text, std::uint32_t pid, Found& by_inode) {
-  const auto path = path_of(pid_text + "/fd");
-  const Directory descriptors(opendir(path.c_str()));
-  if (!descriptors) return;  // ended, or not ours to look at
-  std::array<char, 64> target;
-  while (const dirent* entry = readdir(descriptors.get())) {
-    const ssize_t got = readlinkat(dirfd(descriptors.get()), entry->d_name, target.data(), target.size());
-    if (got <= 0) continue;
-    const auto place = by_inode.find(inode_of_link({target.data(), static_cast<std::size_t>(got)}, "socket"));
-    if (place == by_inode.end()) continue;
+  // One that has ended, or is not ours to look at, has none.
+  walk_sockets(path_of(pid_text + "/fd"), [&](std::uint64_t inode) {
+    const auto place = by_inode.find(inode);
+    if (place == by_inode.end()) return true;
     if (const auto& found = process(pid); found.start_ns != 0) place->second.add(pid, found.start_ns, found.comm);
-  }
+    return true;
+  });
 }
 
 int Owners::Impl::search_proc(Found& by_inode) {
@@ -336,23 +333,12 @@ std::string Owners::Impl::open_cgroup(std::uint64_t id) {
 }
 
 void Owners::Impl::search_cgroups() {
-  std::vector<std::string> pending{""};
-  struct stat status {};
-  if (fstat(mount_fd.get(), &status) == 0) cgroups.insert(status.st_ino) = "/";
-  for (std::size_t seen = 0; !pending.empty() && seen < kSearchedCgroups;) {
-    const auto path = std::move(pending.back());
-    pending.pop_back();
-    const Directory directory(opendir((mount + path).c_str()));
-    if (!directory) continue;
-    while (const dirent* entry = readdir(directory.get())) {
-      const std::string_view name = entry->d_name;
-      if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
-      pending.push_back(path + '/' + entry->d_name);
-      // Only those that are asked for: the hierarchy may have more than is remembered.
-      if (auto* known = cgroups.find(entry->d_ino)) *known = pending.back();
-      ++seen;
-    }
-  }
+  std::size_t seen = 0;
+  walk_cgroups(mount, [&](const std::string& path, std::uint64_t id) {
+    // Only those that are asked for: the hierarchy may have more than is remembered.
+    if (auto* known = cgroups.find(id)) *known = path == mount ? "/" : path.substr(mount.size());
+    return ++seen < kSearchedCgroups;
+  });
 }
 
 // Of those that are asked for. Ids are never given again: a path that is known stays right, also when the cgroup is
