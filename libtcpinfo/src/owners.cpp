@@ -25,6 +25,7 @@
 
 #include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
+#include <tcpinfo/privileges.hpp>
 
 #include "bpf.hpp"
 #include "libbpf_log.hpp"
@@ -522,7 +523,9 @@ Capabilities Owners::capabilities() const {
                    self.link ? "iter/task_file: of all processes and network namespaces"
                              : "iter/task_file: " + self.holders_error +
                                    "; looks into /proc/PID/fd, for records that have an inode, which inet_diag's do"});
-  const bool others = !read_link(self.path_of("1/exe")).empty();
+  // That of the init process may be out of reach all the same, as that of a container's.
+  const bool others =
+      Privileges::effective().contains(Privilege::kSysPtrace) || !read_link(self.path_of("1/exe")).empty();
   found.push_back({"executables", others,
                    others ? "of all processes" : "of this user's processes alone; needs CAP_SYS_PTRACE for others"});
   found.push_back({"cgroup_paths", self.opens_cgroups || self.mount_fd,

@@ -29,6 +29,8 @@ namespace {
 
 using Clock = tcpinfo::Source::Clock;
 
+constexpr std::chrono::seconds kPatience{5};  // with a busy machine
+
 class SignalsWait {
  public:
   SignalsWait() noexcept {
@@ -131,14 +133,14 @@ class Loopback {
   }
   std::uint16_t port() const noexcept { return ntohs(address_.sin_port); }
 
-  // Whether a connection was had; while it was idle, the source was driven long enough for a few sweeps.
+  // Whether a connection was had; while it was idle, the source was driven until a sweep had found it.
   bool connect_and_drive(tcpinfo::Source& source, Seen& seen) {
     if (!listens_) return false;
     const Socket client(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (connect(client.get(), generic(), size_) != 0) return false;
     const Socket server(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (server.get() < 0) return false;
-    drive(source, std::chrono::milliseconds(100), seen, [] { return false; });
+    drive(source, kPatience, seen, [&seen] { return seen.swept > 0; });
     return true;
   }
 
@@ -174,8 +176,8 @@ void try_sockops(Trial& trial, const TrialCgroup& cgroup, bool drop_then) {
   trial.detail = fmt::format("attached to {}", cgroup.is_own() ? "this process's own cgroup" : "a temporary cgroup");
   Seen seen;
   if (loopback.connect_and_drive(source, seen)) {
-    drive(source, std::chrono::milliseconds(50), seen, [] { return false; });
     const auto count = [&seen](Event event) { return seen.events[static_cast<std::size_t>(event)]; };
+    drive(source, kPatience, seen, [&count] { return count(Event::kClose) == 2; });
     trial.detail += fmt::format("; a loopback connection gave {} open, {} sample ({} swept) and {} close records",
                                 count(Event::kOpen), count(Event::kSample), seen.swept, count(Event::kClose));
     trial.works = count(Event::kOpen) > 0 && count(Event::kClose) > 0 && seen.swept > 0;
@@ -192,7 +194,7 @@ void try_snapshot(Trial& trial, bool drop_then) {
   if (drop_then) tcpinfo::Privileges::drop({});
   Seen seen;
   const auto is_over = [&source] { return source.statistics().dumps > 0; };
-  drive(source, std::chrono::seconds(5), seen, is_over);
+  drive(source, kPatience, seen, is_over);
   trial.works = is_over();
   trial.detail = trial.works ? fmt::format("this network namespace has {} connections",
                                            seen.events[static_cast<std::size_t>(tcpinfo::Event::kSample)])

@@ -270,9 +270,9 @@ TEST_F(Run, ASignalThatIsPassedOnDoesNotEndTheRecords) {
               {"--output", pipe}));
   for (int i = 0; i < 200; ++i) lab::accept(listener_).close();
   ASSERT_TRUE(running.until_it_says("made")) << running.err();
-  // The pipe is full by now, and the writer waits.
+  // The pipe is full, but for the end of a page here and there, and the writer waits.
   int waiting = 0;
-  ASSERT_TRUE(until([&] { return ioctl(reader, FIONREAD, &waiting) == 0 && waiting >= 1 << 16; })) << waiting;
+  ASSERT_TRUE(until([&] { return ioctl(reader, FIONREAD, &waiting) == 0 && waiting > 60'000; })) << waiting;
   running.signal(SIGTERM);
   ASSERT_TRUE(running.until_it_says("got"));
   std::ofstream(files_ / "go") << "";
