@@ -35,6 +35,17 @@ class Lru {
     return values_.front().second;
   }
 
+  void erase(const Key& key) {
+    const auto place = places_.find(key);
+    if (place == places_.end()) return;
+    values_.erase(place->second);
+    places_.erase(place);
+  }
+  void clear() noexcept {
+    places_.clear();
+    values_.clear();
+  }
+
   /// There has to be one.
   const Value& oldest() const { return values_.back().second; }
   std::size_t size() const noexcept { return values_.size(); }

@@ -28,6 +28,7 @@
 #include <tcpinfo/privileges.hpp>
 
 #include "bpf.hpp"
+#include "connection_key.hpp"
 #include "libbpf_log.hpp"
 #include "lru.hpp"
 #include "owners.h"
@@ -60,17 +61,6 @@ struct DirectoryCloser {
 };
 using Directory = std::unique_ptr<DIR, DirectoryCloser>;
 
-struct Key {
-  std::uint64_t cookie;
-  std::uint32_t generation;
-  bool operator==(const Key&) const = default;
-};
-struct KeyHash {
-  std::size_t operator()(const Key& key) const noexcept {
-    return std::hash<std::uint64_t>()(key.cookie * 31 + key.generation);
-  }
-};
-
 struct Entry {
   Owner owner;
   std::uint32_t maker = 0;  // 0: not known
@@ -79,6 +69,7 @@ struct Entry {
   std::uint64_t cgroup_id = 0, netns_cookie = 0, inode = 0;
   Clock::time_point due{};  // from then on it is looked for again
   bool known = false, wanted = false;
+  bool unread = false;  // the executable could not be read for a shortage
 };
 
 // The process that is chosen among those that hold a socket.
@@ -115,8 +106,12 @@ bool read_number(std::string_view text, Number& into) noexcept {
   return result.ec == std::errc{} && result.ptr == end;
 }
 
-// A file below /proc: these give no size.
+// Not for ever: this process or the host has none of it left.
+bool is_shortage(int error) noexcept { return error == EMFILE || error == ENFILE || error == ENOMEM || error == EINTR; }
+
+// A file below /proc: these give no size. Empty, with errno, where it cannot be read.
 std::string read_file(const std::string& path) {
+  if ((errno = sys::fault("read process"))) return {};
   const sys::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::array<char, 1024> text;
   const ssize_t got = file ? ::read(file.get(), text.data(), text.size()) : -1;
@@ -160,7 +155,7 @@ struct Owners::Impl {
   std::unordered_map<std::uint64_t, std::string> netns_names;           // by inode, of this refresh
   bool named = false;
 
-  detail::Lru<Key, Entry, KeyHash> entries;
+  detail::Lru<detail::ConnectionKey, Entry, detail::ConnectionKeyHash> entries;
   std::size_t wanted = 0;
   Clock::time_point next_walk{};  // in the past: the first one is due at once
   OwnersStatistics statistics;
@@ -168,6 +163,7 @@ struct Owners::Impl {
   struct Process {
     std::uint64_t start_ns;
     std::string comm, executable;
+    bool unread;  // for a shortage
   };
   std::unordered_map<std::uint32_t, Process> processes;  // of this refresh
 
@@ -183,9 +179,9 @@ struct Owners::Impl {
   void search_descriptors(const std::string& pid_text, std::uint32_t pid, Found& by_inode);
   void resolve();
   void settle(Entry& entry, const Holder* holder, bool walked);
-  std::string open_cgroup(std::uint64_t id);
+  std::optional<std::string> open_cgroup(std::uint64_t id);
   void find_cgroups();
-  void search_cgroups();
+  bool search_cgroups();
   std::string netns_name(std::uint64_t cookie);
 };
 
@@ -249,7 +245,7 @@ void Owners::Impl::open_mount() {
   mount_fd.reset(::open(mount.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat status {};
   opens_cgroups = mount_fd && fstat(mount_fd.get(), &status) == 0;
-  if (opens_cgroups) opens_cgroups = !open_cgroup(status.st_ino).empty();
+  if (opens_cgroups) opens_cgroups = !open_cgroup(status.st_ino).value_or("").empty();
 }
 
 // What a process is called and runs now. Read again in every refresh: it may have become another one, or execute
@@ -264,11 +260,12 @@ const Owners::Impl::Process& Owners::Impl::process(std::uint32_t pid) {
   if (found.comm.ends_with('\n')) found.comm.pop_back();
   // Last: if it is the process that is meant, so it was before. proc(5): field 22, behind a name with any characters.
   const auto stat = read_file(directory + "/stat");
+  const bool unread = stat.empty() && is_shortage(errno);
   auto rest = std::string_view(stat).substr(std::min(stat.rfind(')'), stat.size()));
   for (int field = 2; field < 22; ++field) rest.remove_prefix(std::min(rest.find(' '), rest.size() - 1) + 1);
   std::uint64_t ticks = 0;
   if (rest.empty() || !read_number(rest.substr(0, rest.find(' ')), ticks))
-    found = {};
+    found = {.start_ns = 0, .comm = {}, .executable = {}, .unread = unread};
   else
     found.start_ns = ticks * tick_ns;
   return found;
@@ -316,7 +313,9 @@ int Owners::Impl::search_proc(Found& by_inode) {
   return 0;
 }
 
-std::string Owners::Impl::open_cgroup(std::uint64_t id) {
+// Empty: there is none any more, or it is not visible here. Nothing: it cannot be told now.
+std::optional<std::string> Owners::Impl::open_cgroup(std::uint64_t id) {
+  if (sys::fault("open cgroup")) return std::nullopt;
   // kernel v6.18 include/linux/exportfs.h FILEID_KERNFS: the id is all of the handle.
   constexpr int kFileidKernfs = 0xfe;
   alignas(file_handle) std::array<std::byte, sizeof(file_handle) + sizeof(id)> storage{};
@@ -325,35 +324,45 @@ std::string Owners::Impl::open_cgroup(std::uint64_t id) {
   handle->handle_type = kFileidKernfs;
   std::memcpy(handle->f_handle, &id, sizeof(id));
   const sys::Fd directory(open_by_handle_at(mount_fd.get(), handle, O_PATH | O_CLOEXEC));
-  if (!directory && errno == EPERM) opens_cgroups = false;
-  if (!directory) return {};
+  if (!directory) {
+    if (errno == EPERM) opens_cgroups = false;
+    return errno == ESTALE || errno == ENOENT ? std::optional(std::string()) : std::nullopt;
+  }
   const auto path = read_link("/proc/self/fd/" + std::to_string(directory.get()));
+  if (path.empty()) return std::nullopt;
   if (path == mount) return "/";
   // One outside of what is mounted, in a cgroup namespace, has no path here.
   return path.starts_with(mount + '/') ? path.substr(mount.size()) : std::string();
 }
 
-void Owners::Impl::search_cgroups() {
+// Whether it came everywhere.
+bool Owners::Impl::search_cgroups() {
+  if (sys::fault("open cgroup")) return false;
   std::size_t seen = 0;
-  walk_cgroups(mount, [&](const std::string& path, std::uint64_t id) {
+  const int error = walk_cgroups(mount, [&](const std::string& path, std::uint64_t id) {
     // Only those that are asked for: the hierarchy may have more than is remembered.
     if (auto* known = cgroups.find(id)) *known = path == mount ? "/" : path.substr(mount.size());
     return ++seen < kSearchedCgroups;
   });
+  return !is_shortage(error);
 }
 
 // Of those that are asked for. Ids are never given again: a path that is known stays right, also when the cgroup is
 // gone.
 void Owners::Impl::find_cgroups() {
   if (!mount_fd) return;
-  bool searches = false;
+  std::vector<std::uint64_t> searched;
   for (auto& [key, entry] : entries) {
     if (!entry.wanted || entry.cgroup_id == 0 || cgroups.find(entry.cgroup_id)) continue;
-    auto& path = cgroups.insert(entry.cgroup_id);
-    if (opens_cgroups) path = open_cgroup(entry.cgroup_id);
-    searches |= !opens_cgroups;
+    if (opens_cgroups)
+      if (auto path = open_cgroup(entry.cgroup_id)) cgroups.insert(entry.cgroup_id) = std::move(*path);
+    if (opens_cgroups) continue;
+    cgroups.insert(entry.cgroup_id);
+    searched.push_back(entry.cgroup_id);
   }
-  if (searches) search_cgroups();
+  if (searched.empty() || search_cgroups()) return;
+  for (const auto id : searched)
+    if (const auto* path = cgroups.find(id); path && path->empty()) cgroups.erase(id);
 }
 
 std::string Owners::Impl::netns_name(std::uint64_t cookie) {
@@ -380,7 +389,8 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder, bool walked) {
     const auto& now_there = process(holder->pid);
     const bool is_it = now_there.start_ns / tick_ns == holder->start_ns / tick_ns;
     owner.executable = is_it ? now_there.executable : std::string();
-  } else if (entry.maker != 0 && !(entry.known && owner.pid)) {
+    entry.unread = now_there.unread;
+  } else if (entry.maker != 0 && (!entry.known || !owner.pid || (entry.unread && owner.pid == entry.maker))) {
     owner.pid = entry.maker;
     owner.comm = entry.maker_comm;
     // Its start is not known: whoever began later, or is called otherwise, is not taken for it.
@@ -388,6 +398,7 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder, bool walked) {
     const bool is_it =
         now_there.start_ns != 0 && now_there.start_ns <= entry.seen_ns && now_there.comm == entry.maker_comm;
     owner.executable = is_it ? now_there.executable : std::string();
+    entry.unread = now_there.unread;
   }
   if (walked) owner.holders = holder ? holder->holders : 0;
 
@@ -399,7 +410,7 @@ void Owners::Impl::settle(Entry& entry, const Holder* holder, bool walked) {
   }
   if (auto name = netns_name(entry.netns_cookie); !name.empty()) owner.netns = std::move(name);
 
-  const auto recheck = owner.holders > 0 ? options.recheck : options.recheck / 10;
+  const auto recheck = owner.holders > 0 && !entry.unread ? options.recheck : options.recheck / 10;
   entry.due = walked ? Clock::now() + std::chrono::duration_cast<Clock::duration>(recheck) : next_walk;
   entry.known = true;
 }
@@ -473,7 +484,7 @@ const Owner* Owners::find(const Record& record) {
   auto& self = *impl_;
   const auto cookie = record.cookie();
   if (!cookie || *cookie == 0) return nullptr;
-  const Key key{*cookie, record.generation().value_or(0)};
+  const detail::ConnectionKey key{*cookie, record.generation().value_or(0)};
   auto* entry = self.entries.find(key);
   if (!entry) {
     if (self.entries.size() == self.options.capacity) {

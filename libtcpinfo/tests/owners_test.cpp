@@ -13,6 +13,7 @@
 
 #include <fmt/format.h>
 
+#include <tcpinfo/cgroup.hpp>
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/owner.hpp>
 
@@ -279,6 +280,33 @@ TEST_F(Owners, AnErrorLeavesWhatIsKnown) {
   fs::rename(proc.string() + ".away", proc);
   EXPECT_FALSE(owners.refresh());
   EXPECT_EQ(owners.find(Record(record(2, 7)))->pid, 10u);
+}
+
+// While this process or the host is short of something.
+TEST_F(Owners, DoNotRememberThatTheyCouldNotLook) {
+  fs::path mount;
+  try {
+    mount = tcpinfo::cgroup2_mount();
+  } catch (const tcpinfo::Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  fs::path cgroup;
+  for (const auto& entry : fs::directory_iterator(mount))
+    if (entry.is_directory()) cgroup = entry.path();
+  if (cgroup.empty()) GTEST_SKIP() << "no cgroup below " << mount;
+  add_process(10, "client", 100);
+  tcpinfo::Owners owners(options());
+  auto opened = made_by(1, 10, "client", 100 * tick_ns);
+  tcpinfo::set_number(opened, Field::cgroup_id, tcpinfo::cgroup_id(cgroup));
+  tcpinfo::sys::fault_hook = [](std::string_view) noexcept { return EMFILE; };
+  const auto short_of_files = look(owners, opened);
+  EXPECT_EQ(short_of_files.comm, "client");
+  EXPECT_EQ(short_of_files.executable, "");
+  EXPECT_EQ(short_of_files.cgroup, "");
+  tcpinfo::sys::fault_hook = nullptr;
+  const auto later = look(owners, opened);
+  EXPECT_EQ(later.executable, "/usr/bin/client");
+  EXPECT_EQ(later.cgroup, "/" + cgroup.filename().string());
 }
 
 TEST_F(Owners, SayWhatTheyCannot) {
