@@ -205,7 +205,8 @@ bool has(const Conditions& conditions, const Condition& wanted) noexcept {
 
 class TriggerParser final : public expression::Parser<Conditions> {
  public:
-  explicit TriggerParser(std::string_view text) noexcept : Parser("trigger", Errc::kInvalidTrigger, text) {}
+  TriggerParser(std::string_view text, std::optional<SourceId> source) noexcept
+      : Parser("trigger", Errc::kInvalidTrigger, text), source_(source) {}
 
   [[noreturn]] void fail_size(std::string_view size) const override {
     fail_whole(fmt::format("expands to {} alternatives", size), fmt::format("at most {}", TCPINFO_TRIGGER_CLAUSES));
@@ -294,9 +295,17 @@ class TriggerParser final : public expression::Parser<Conditions> {
       case Field::lost_event:
       case Field::triggered:
         fail(begin, fmt::format("{} is known only after the trigger", field.name), "use another field");
+      case Field::pid:
+      case Field::comm:
+      case Field::old_state:
+        fail(begin, fmt::format("{} is in no sample", field.name), "open, state and close records always come");
       default:
         break;
     }
+    const auto is_given = [&](SourceId source) { return gives(source, field.field); };
+    if (source_ ? !is_given(*source_) : std::ranges::none_of(kSources, is_given))
+      fail(begin, fmt::format("{} is not given by {}", field.name, source_ ? name(*source_) : "any source"),
+           "tcpinfo fields shows who gives what");
   }
 
   // Of either end; `!=` is of both.
@@ -601,13 +610,16 @@ class TriggerParser final : public expression::Parser<Conditions> {
     return condition(operand, op, second);
   }
 
+  static constexpr std::array kSources = {SourceId::kSockops, SourceId::kInetDiag, SourceId::kIter};
+
+  std::optional<SourceId> source_;
   std::vector<const FieldInfo*> grows_;
 };
 
 }  // namespace
 
-Trigger Trigger::parse(std::string_view expression) {
-  TriggerParser parser(expression);
+Trigger Trigger::parse(std::string_view expression, std::optional<SourceId> source) {
+  TriggerParser parser(expression, source);
   Trigger trigger;
   if (parser.blank()) return trigger;
   const auto alternatives = parser.parse();

@@ -173,15 +173,15 @@ TEST(Trigger, CodesGoByTheirNames) {
 TEST(Trigger, Texts) {
   auto record = make_record();
   records::set_name(record, Field::congestion_control, "dctcp-reno");
-  records::set_name(record, Field::comm, "the server");
+  records::set_name(record, Field::ulp, "the server");
   EXPECT_EQ(examined("congestion_control == dctcp-reno", record), 1u);
   EXPECT_EQ(examined("congestion_control == dctcp", record), 0u);
   EXPECT_EQ(examined("congestion_control != dctcp", record), 3u);
   EXPECT_EQ(examined("not congestion_control == dctcp", record), 3u);
   EXPECT_EQ(examined("not congestion_control != dctcp", record), 0u);
   EXPECT_EQ(examined("congestion_control != dctcp-reno", record), 0u);
-  EXPECT_EQ(examined("comm == \"the server\"", record), 1u);
-  EXPECT_EQ(examined("comm == \"the serve\"", record), 0u);
+  EXPECT_EQ(examined("ulp == \"the server\"", record), 1u);
+  EXPECT_EQ(examined("ulp == \"the serve\"", record), 0u);
 }
 
 TEST(Trigger, RangesHoldBothTheirEnds) {
@@ -398,7 +398,9 @@ TEST(Trigger, EveryFieldOfTheTable) {
   int numbers = 0, refused = 0;
   for (const auto& row : fields()) {
     const bool late = row.field == Field::event || row.field == Field::sequence || row.field == Field::lost_records ||
-                      row.field == Field::lost_event || row.field == Field::triggered;
+                      row.field == Field::lost_event || row.field == Field::triggered || row.field == Field::pid ||
+                      row.field == Field::comm || row.field == Field::old_state || row.field == Field::fackets ||
+                      row.field == Field::last_ack_sent;
     const auto text = row.format == Format::number     ? fmt::format("{} > 0", row.name)
                       : row.format == Format::address  ? fmt::format("{} == ::1", row.name)
                       : row.format == Format::text     ? fmt::format("{} == x", row.name)
@@ -424,7 +426,21 @@ TEST(Trigger, EveryFieldOfTheTable) {
     EXPECT_EQ(examined(fmt::format("{} == 0", row.name), record), 0u) << row.name;
     EXPECT_EQ(examined(fmt::format("{} != 0", row.name), record), 1u) << row.name;
   }
-  EXPECT_EQ(refused, 5);
+  EXPECT_EQ(refused, 10);
+}
+
+TEST(TriggerErrors, NameFieldsThatASourceDoesNotGive) {
+  EXPECT_NO_THROW(Trigger::parse("inode > 0"));
+  EXPECT_NO_THROW(Trigger::parse("inode > 0", SourceId::kInetDiag));
+  EXPECT_NO_THROW(Trigger::parse("swept == true", SourceId::kSockops));
+  try {
+    Trigger::parse("rtt > 1ms or inode > 0", SourceId::kSockops);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), make_error_code(Errc::kInvalidTrigger));
+    EXPECT_THAT(error.what(), HasSubstr("column 14: inode is not given by sockops"));
+  }
+  EXPECT_THROW(Trigger::parse("2 * generation > 4", SourceId::kIter), Error);
 }
 
 TEST(TriggerErrors, NameColumnAndWhatWasExpected) {
@@ -447,6 +463,10 @@ TEST(TriggerErrors, NameColumnAndWhatWasExpected) {
       {"rtt = 5ms", "column 5: expected"},
       {"rtt grows", "column 1: rtt is not a counter, only they grow: invalid trigger (compare it, as rtt > ...)"},
       {"state grows", "column 7: state is not a counter"},
+      {"rtt > 1ms and pid == 7", "column 15: pid is in no sample"},
+      {"comm == nginx", "column 1: comm is in no sample"},
+      {"old_state == CLOSE", "column 1: old_state is in no sample"},
+      {"rtt > 1ms or fackets > 0", "column 14: fackets is not given by any source"},
       {"not total_retrans grows", "column 5: 'not' does not go with grows"},
       {"not (rtt > 1ms or total_retrans grows)", "column 19: 'not' does not go with grows"},
       {"5ms > 4ms", "column 1: compares two constants"},
@@ -461,7 +481,7 @@ TEST(TriggerErrors, NameColumnAndWhatWasExpected) {
       {"congestion_control > bbr", "column 20: expected '==' or '!=' (texts have no other operator)"},
       {"congestion_control == ", "column 23: expected a name, found the end"},
       {"congestion_control == abcdefghijklmnop", "column 23: 'abcdefghijklmnop' is no congestion_control"},
-      {"comm == \"x", "column 9: the quotation has no end"},
+      {"ulp == \"x", "column 8: the quotation has no end"},
       {"peer_address > 10.0.0.1", "column 14: expected '==', '!=' or 'in' (addresses have no other operator)"},
       {"peer_address == 10.0.0.0/8", "column 25: '==' takes an address, not a prefix"},
       {"peer_address in 10.0.0.1/8", "(write 10.0.0.0/8)"},

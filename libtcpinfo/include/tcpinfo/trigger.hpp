@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include <tcpinfo/record.hpp>
@@ -43,8 +44,10 @@ class TCPINFO_EXPORT Trigger {
   /// Wants every sample.
   Trigger() noexcept : raw_{} {}
 
-  /// Throws Error (Errc::kInvalidTrigger) that names the column and what was expected there. An empty text wants all.
-  static Trigger parse(std::string_view expression);
+  /// Throws Error (Errc::kInvalidTrigger) that names the column and what was expected there. Fields that are in no
+  /// sample (pid, comm, old_state), or are not given by `source`, or without it by none, are refused: nothing would
+  /// ever hold. An empty text wants all.
+  static Trigger parse(std::string_view expression, std::optional<SourceId> source = std::nullopt);
 
   bool empty() const noexcept { return raw_.clauses == 0; }
   /// Whether it asks for growth, so that it takes more than one look at a connection.
