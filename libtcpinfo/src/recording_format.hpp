@@ -16,6 +16,7 @@ enum class EntryType : std::uint32_t {
   kRecord = 2,  // as the header's schema says
   kClock = 3,   // ClockEntry
   kEnd = 4,     // JSON
+  kOwner = 5,   // OwnerEntry, JSON
 };
 
 /// Before each entry; the payload is padded with zeros to a multiple of 8, which `size` does not count.
@@ -29,6 +30,13 @@ struct ClockEntry {
   std::int64_t wall_offset_ns;
 };
 
+/// Whose owner it is, then who it is.
+struct OwnerEntry {
+  std::uint64_t cookie;
+  std::uint32_t generation;
+  std::uint32_t zero;
+};
+
 constexpr std::size_t padded(std::size_t size) noexcept { return (size + 7) & ~std::size_t{7}; }
 constexpr std::size_t entry_bytes(std::size_t size) noexcept { return sizeof(EntryHead) + padded(size); }
 
@@ -36,6 +44,9 @@ constexpr std::size_t entry_bytes(std::size_t size) noexcept { return sizeof(Ent
 inline constexpr std::size_t kLongestFrame = 17 << 20;
 /// Nor does the text of a header or an end: a parser needs many times its length.
 inline constexpr std::size_t kLongestText = 256 << 10;
+/// The entry of an owner is shorter, and so many connections have one in a frame at most: a reader leaves out others.
+inline constexpr std::size_t kLongestOwner = 64 << 10;
+inline constexpr std::size_t kMostOwners = 4096;
 /// The window that a frame may need, as a power of two: what every decoder has to support (RFC 8878,
 /// section 3.1.1.1.2).
 inline constexpr int kWindowLog = 23;

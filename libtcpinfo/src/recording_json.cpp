@@ -61,6 +61,10 @@ std::int64_t get_signed(const Value& object, std::string_view key) {
   const auto* value = find(object, key);
   return value && value->IsInt64() ? value->GetInt64() : 0;
 }
+bool get_flag(const Value& object, std::string_view key) {
+  const auto* value = find(object, key);
+  return value && value->IsTrue();
+}
 
 /// The code whose name this is, 0 where this library has none.
 template <class Enum>
@@ -116,6 +120,19 @@ Statistics get_statistics(const Value& object) {
       },
       [&](std::string_view key, std::uint64_t& value) { value = get_number(object, key).value_or(0); });
   return statistics;
+}
+
+// The texts of an owner by the names that outputs have for them.
+template <class O, class Text>
+void each_text(O& owner, Text text) {
+  text("comm", owner.comm);
+  text("executable", owner.executable);
+  text("cgroup", owner.cgroup);
+  text("unit", owner.unit);
+  text("container_runtime", owner.container.runtime);
+  text("container_id", owner.container.id);
+  text("pod_uid", owner.container.pod_uid);
+  text("netns", owner.netns);
 }
 
 void put_layout(Json& json) {
@@ -208,6 +225,8 @@ std::string header_json(const RecordingHeader& header) {
   put(json, "interval_ns", static_cast<std::int64_t>(header.context.interval.count()));
   put(json, "cgroup", header.context.cgroup);
   put(json, "filter", header.context.filter);
+  put(json, "trigger", header.context.trigger);
+  put(json, "owners", header.context.owners);
   put_layout(json);
   json.EndObject();
   return {buffer.GetString(), buffer.GetSize()};
@@ -232,7 +251,37 @@ std::optional<HeaderText> parse_header(std::string_view json) {
   header.context.interval = std::chrono::nanoseconds(get_signed(document, "interval_ns"));
   header.context.cgroup = get_text(document, "cgroup");
   header.context.filter = get_text(document, "filter");
+  header.context.trigger = get_text(document, "trigger");
+  header.context.owners = get_flag(document, "owners");
   return HeaderText{std::move(header), std::move(*layout)};
+}
+
+std::string owner_json(const Owner& owner) {
+  rapidjson::StringBuffer buffer;
+  Json json(buffer);
+  json.StartObject();
+  if (owner.pid) put(json, "pid", *owner.pid);
+  put(json, "holders", owner.holders);
+  each_text(owner, [&](std::string_view key, const std::string& value) {
+    if (!value.empty()) put(json, key, value);
+  });
+  json.EndObject();
+  return {buffer.GetString(), buffer.GetSize()};
+}
+
+std::optional<Owner> parse_owner(std::string_view text) {
+  rapidjson::Document document;
+  if (!parse(document, text)) return std::nullopt;
+  Owner owner;
+  const auto number = [&](std::string_view key) -> std::optional<std::uint32_t> {
+    const auto value = get_number(document, key);
+    return value && *value <= std::numeric_limits<std::uint32_t>::max() ? std::optional<std::uint32_t>(*value)
+                                                                        : std::nullopt;
+  };
+  owner.pid = number("pid");
+  owner.holders = number("holders").value_or(0);
+  each_text(owner, [&](std::string_view key, std::string& value) { value = get_text(document, key); });
+  return owner;
 }
 
 std::string end_json(const RecordingEnd& end) {
@@ -258,8 +307,7 @@ std::optional<RecordingEnd> parse_end(std::string_view json) {
   end.time_ns = get_number(document, "time_ns").value_or(0);
   end.records = get_number(document, "records").value_or(0);
   end.lost = get_number(document, "lost").value_or(0);
-  const auto* rotated = find(document, "rotated");
-  end.rotated = rotated && rotated->IsTrue();
+  end.rotated = get_flag(document, "rotated");
   if (const auto* source = find(document, "source")) end.source = get_statistics(*source);
   return end;
 }

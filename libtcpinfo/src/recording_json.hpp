@@ -36,6 +36,9 @@ std::string header_json(const RecordingHeader& header);
 /// Nothing where it breaks the format.
 std::optional<HeaderText> parse_header(std::string_view json);
 
+std::string owner_json(const Owner& owner);
+std::optional<Owner> parse_owner(std::string_view json);
+
 std::string end_json(const RecordingEnd& end);
 std::optional<RecordingEnd> parse_end(std::string_view json);
 

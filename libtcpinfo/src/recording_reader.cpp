@@ -11,6 +11,7 @@
 #include <new>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <fmt/format.h>
@@ -18,6 +19,7 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/recording.hpp>
 
+#include "connection_key.hpp"
 #include "recording_format.hpp"
 #include "recording_json.hpp"
 #include "system.hpp"
@@ -181,6 +183,7 @@ struct RecordingReader::Impl {
 
   /// Goes on with the next frame that can be read. False at the end.
   bool next_frame() {
+    owners.clear();
     const auto begin = position;
     for (auto at = begin;;) {
       const auto frame = decode(at);
@@ -241,7 +244,30 @@ struct RecordingReader::Impl {
     return Record(converted);
   }
 
+  void take_owner(std::span<const std::byte> payload) {
+    detail::OwnerEntry entry;
+    if (payload.size() < sizeof(entry) || payload.size() > detail::kLongestOwner) return;
+    std::memcpy(&entry, payload.data(), sizeof(entry));
+    const detail::ConnectionKey key{entry.cookie, entry.generation};
+    if (owners.size() >= detail::kMostOwners && !owners.contains(key)) return;
+    owners.insert_or_assign(key, KnownOwner{as_text(payload.subspan(sizeof(entry))), {}});
+  }
+
+  /// Parsed when somebody asks.
+  const Owner* owner() {
+    if (!connection) return nullptr;
+    const auto place = owners.find(*connection);
+    if (place == owners.end()) return nullptr;
+    auto& known = place->second;
+    if (!known.text.empty()) {
+      known.owner = detail::parse_owner(known.text);
+      known.text = {};
+    }
+    return known.owner ? &*known.owner : nullptr;
+  }
+
   std::optional<Record> next() {
+    connection.reset();
     while (!finished) {
       while (!rest.empty()) {
         const auto entry = take_entry(rest);
@@ -251,7 +277,14 @@ struct RecordingReader::Impl {
             take_header(entry->payload);  // recordings that were put behind each other
             break;
           case EntryType::kRecord:
-            if (const auto record = take_record(entry->payload)) return record;
+            if (const auto record = take_record(entry->payload)) {
+              if (const auto cookie = record->cookie())
+                connection = detail::ConnectionKey{*cookie, record->generation().value_or(0)};
+              return record;
+            }
+            break;
+          case EntryType::kOwner:
+            take_owner(entry->payload);
             break;
           case EntryType::kClock:
             if (entry->payload.size() >= sizeof(detail::ClockEntry)) {
@@ -287,6 +320,13 @@ struct RecordingReader::Impl {
   std::span<const std::byte> rest;  // of the frame
   std::uint64_t in_vain = 0;
 
+  struct KnownOwner {
+    std::string_view text;  // of the frame, until it is parsed
+    std::optional<Owner> owner;
+  };
+  std::unordered_map<detail::ConnectionKey, KnownOwner, detail::ConnectionKeyHash> owners;  // that the frame names
+  std::optional<detail::ConnectionKey> connection;                                          // of the last record
+
   RecordingHeader header;
   detail::RecordLayout layout;
   tcpinfo_record converted{};
@@ -311,6 +351,14 @@ std::optional<Record> RecordingReader::next() noexcept {
     impl_->failure = std::make_error_code(std::errc::not_enough_memory);
     impl_->finished = true;
     return std::nullopt;
+  }
+}
+
+const Owner* RecordingReader::owner() const noexcept {
+  try {
+    return impl_->owner();
+  } catch (...) {
+    return nullptr;  // no memory
   }
 }
 

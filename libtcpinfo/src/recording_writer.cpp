@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -17,6 +18,7 @@
 #include <new>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,6 +26,7 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/recording.hpp>
 
+#include "connection_key.hpp"
 #include "fork.hpp"
 #include "recording_format.hpp"
 #include "recording_json.hpp"
@@ -104,6 +107,21 @@ bool is_ours(std::string_view name, std::string_view prefix) {
   return true;
 }
 
+/// Makes the file known as being written: other writers leave it alone. EBUSY: another one writes it.
+int lock(int fd) noexcept {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return errno;
+  // Devices have no contents to keep; a file system without locks has nobody who looks.
+  if (!S_ISREG(status.st_mode) || ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return 0;
+  return EBUSY;
+}
+
+/// What cannot be opened is not known to be finished either.
+bool may_be_in_writing(const std::filesystem::path& path) noexcept {
+  const sys::Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return !fd || (::flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK);
+}
+
 struct FreeContext {
   void operator()(ZSTD_CCtx* context) const noexcept { ZSTD_freeCCtx(context); }
 };
@@ -180,8 +198,11 @@ struct RecordingWriter::Impl {
     std::filesystem::path name;
     if (const auto error = begin(file, name)) {
       throw Error(error, fmt::format("record to {}", name.string()),
-                  error == std::errc::file_exists ? "choose another name, or have it overwritten" : "");
+                  error == std::errc::file_exists               ? "choose another name, or have it overwritten"
+                  : error == std::errc::device_or_resource_busy ? "another recording is being written to it"
+                                                                : "");
     }
+    noted_offset = header.wall_offset_ns;
     remove_old();
   }
 
@@ -199,7 +220,7 @@ struct RecordingWriter::Impl {
   /// Creates the next file and writes its header. `name` is what was tried last.
   std::error_code begin(File& next, std::filesystem::path& name) {
     const auto offset = detail::wall_offset_ns();
-    const int exclusive = options.overwrite ? O_TRUNC : O_EXCL;
+    const int exclusive = options.overwrite ? 0 : O_EXCL;
     int error = 0;
     for (int tries = 0; tries < 1000; ++tries) {
       ++number;
@@ -207,11 +228,15 @@ struct RecordingWriter::Impl {
       error = sys::fault("create the recording");
       if (error == 0) {
         next.fd.reset(::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | exclusive, 0640));
-        error = next.fd ? 0 : errno;
+        error = next.fd ? lock(next.fd.get()) : errno;
       }
-      // Another writer in the same directory may have taken the name.
-      if (error != EEXIST || !named) break;
+      // Another writer in the same directory may have taken the name, or looks just now whether the file is to be
+      // removed.
+      if (error == EBUSY && exclusive != 0) ::unlink(name.c_str());
+      if ((error != EEXIST && error != EBUSY) || !named) break;
     }
+    // Not before it is known to be nobody's. Devices cannot be emptied.
+    if (error == 0 && options.overwrite && ::ftruncate(next.fd.get(), 0) != 0 && errno != EINVAL) error = errno;
     if (error != 0) {
       --number;
       return system_error(error);
@@ -234,7 +259,6 @@ struct RecordingWriter::Impl {
       return failure;
     }
     next.header_bytes = next.bytes;
-    noted_offset = offset;
     ++files;
     return {};
   }
@@ -271,7 +295,33 @@ struct RecordingWriter::Impl {
     if (moved < kClockStepNs && moved > -kClockStepNs) return;
     const detail::ClockEntry entry{boot_time_ns(), offset};
     put(EntryType::kClock, &entry, sizeof(entry));
-    noted_offset = offset;
+    noted_in_frame = offset;
+  }
+
+  /// The entry of an owner that this frame does not have yet; empty if it has, or there is no memory for it. Each frame
+  /// names the owners of its records anew: whatever happens to others, and whichever file it comes to stand in.
+  std::string owner_entry(const Record& record, const Owner& owner) const noexcept {
+    const auto cookie = record.cookie();
+    if (!cookie) return {};
+    const detail::OwnerEntry entry{*cookie, record.generation().value_or(0), 0};
+    const auto known = named_owners.find({entry.cookie, entry.generation});
+    if (known != named_owners.end() && known->second == owner) return {};
+    try {
+      auto payload = std::string(reinterpret_cast<const char*>(&entry), sizeof(entry)) + detail::owner_json(owner);
+      return payload.size() <= detail::kLongestOwner ? payload : std::string();
+    } catch (...) {
+      return {};
+    }
+  }
+
+  void put_owner(const Record& record, const Owner& owner, std::string_view payload) noexcept {
+    try {
+      named_owners.insert_or_assign({*record.cookie(), record.generation().value_or(0)}, owner);
+    } catch (...) {
+      return;
+    }
+    if (size == 0) open_frame();
+    put(EntryType::kOwner, payload.data(), payload.size());
   }
 
   void put_record(const tcpinfo_record& record) noexcept {
@@ -326,7 +376,11 @@ struct RecordingWriter::Impl {
     end.records = to.records;
     end.lost = Statistics::sum(totals.refused) + Statistics::sum(totals.unwritten);
     end.rotated = rotated;
-    if (source) end.source = *source;
+    if (source) {
+      end.source = *source;
+      // For the source they were delivered when they were accepted here.
+      end.source->lose_delivered(totals.unwritten);
+    }
     std::string entry;
     append_entry(entry, EntryType::kEnd, detail::end_json(end));
     return write_frame(to, entry);
@@ -345,6 +399,7 @@ struct RecordingWriter::Impl {
         return error;
       }
       file = std::move(next);
+      noted_offset = header.wall_offset_ns;
       remove_old();
       return {};
     } catch (...) {
@@ -364,7 +419,9 @@ struct RecordingWriter::Impl {
       const auto where = directory.empty() ? std::filesystem::path(".") : directory;
       for (const auto& entry : std::filesystem::directory_iterator(where)) {
         const auto name = entry.path().filename().string();
-        if (name == file.path.filename().string() || !is_ours(name, prefix) || !entry.is_regular_file()) continue;
+        if (name == file.path.filename().string() || !is_ours(name, prefix) || !entry.is_regular_file() ||
+            may_be_in_writing(entry.path()))
+          continue;
         old.push_back({name, entry.file_size()});
         bytes += old.back().bytes;
       }
@@ -402,6 +459,7 @@ struct RecordingWriter::Impl {
     file.records += waiting + gaps_waiting;
     totals.written += waiting;
     totals.gaps += gaps_waiting;
+    if (noted_in_frame) noted_offset = *noted_in_frame;
     forget_waiting();
     return {};
   }
@@ -410,6 +468,8 @@ struct RecordingWriter::Impl {
     size = packed_of = 0;
     waiting = gaps_waiting = 0;
     waiting_by_event = told = {};
+    named_owners.clear();
+    noted_in_frame.reset();
   }
 
   std::error_code flush(Clock::time_point now) noexcept {
@@ -430,19 +490,25 @@ struct RecordingWriter::Impl {
     retry_at = now + kRetry;
   }
 
-  std::error_code append(const Record& record) noexcept {
+  std::error_code append(const Record& record, const Owner* owner) noexcept {
     const auto event = record.event();
     const std::size_t kind = event && *event < kEventCount ? *event : 0;
-    const auto bytes = detail::entry_bytes(sizeof(tcpinfo_record));
-    if (size + bytes > options.frame_bytes) {
+    constexpr auto kBytes = detail::entry_bytes(sizeof(tcpinfo_record));
+    auto entry = owner ? owner_entry(record, *owner) : std::string();
+    const auto owner_bytes = [&] { return entry.empty() ? 0 : detail::entry_bytes(entry.size()); };
+    if (size + owner_bytes() + kBytes > options.frame_bytes || named_owners.size() == detail::kMostOwners) {
       const auto now = Clock::now();
       if (!retry_at || now >= *retry_at) flush(now);
-      if (size + bytes > options.buffer_bytes) {
+      if (size + kBytes > options.buffer_bytes) {
         ++totals.refused[kind];
         ++untold[kind];
         return last_error;
       }
+      if (owner) entry = owner_entry(record, *owner);  // another frame has to name it too
     }
+    if (!entry.empty() && size + owner_bytes() + kBytes <= options.buffer_bytes &&
+        named_owners.size() < detail::kMostOwners)
+      put_owner(record, *owner, entry);
     put_record(record.raw());
     ++waiting;
     ++waiting_by_event[kind];
@@ -522,7 +588,9 @@ struct RecordingWriter::Impl {
   EventCounts waiting_by_event{};
   EventCounts untold{};  // lost, and no record says so yet
   EventCounts told{};    // those that the waiting records of event gap tell of
-  std::int64_t noted_offset = 0;
+  std::unordered_map<detail::ConnectionKey, Owner, detail::ConnectionKeyHash> named_owners;  // by what waits
+  std::int64_t noted_offset = 0;                                                             // by the file
+  std::optional<std::int64_t> noted_in_frame;                                                // by what waits
   RecordingStatistics totals;
 };
 
@@ -539,9 +607,9 @@ RecordingWriter& RecordingWriter::operator=(RecordingWriter&& other) noexcept {
   return *this;
 }
 
-std::error_code RecordingWriter::append(const Record& record) noexcept {
+std::error_code RecordingWriter::append(const Record& record, const Owner* owner) noexcept {
   if (impl_->in_child()) return make_error_code(Errc::kForked);
-  return impl_->file.fd ? impl_->append(record) : system_error(EBADF);
+  return impl_->file.fd ? impl_->append(record, owner) : system_error(EBADF);
 }
 
 std::error_code RecordingWriter::flush() noexcept {

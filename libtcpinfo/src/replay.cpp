@@ -11,10 +11,16 @@
 #include <tcpinfo/error.hpp>
 #include <tcpinfo/recording.hpp>
 
+#include "connection_key.hpp"
+#include "lru.hpp"
+
 namespace tcpinfo {
 namespace {
 
 using Clock = Source::Clock;
+
+/// Connections of which is known what they were, for a trigger that asks for growth: 10 MiB.
+constexpr std::size_t kHistories = 65536;
 
 struct File {
   std::filesystem::path path;
@@ -57,6 +63,29 @@ struct ReplaySource::Impl {
     advance();
   }
 
+  /// As the kernel decides: of samples, and every record but the last says what grows until the next.
+  bool is_triggered(const Record& record) noexcept {
+    const auto event = record.event();
+    if (options.trigger.empty() || event == TCPINFO_EVENT_GAP || event == TCPINFO_EVENT_CLOSE) return true;
+    tcpinfo_history unknown{};
+    auto* history = &unknown;
+    if (options.trigger.asks_for_growth()) {
+      try {
+        history = &histories.insert({record.cookie().value_or(0), record.generation().value_or(0)});
+      } catch (...) {  // no memory: nothing has grown
+      }
+    }
+    const auto triggered = options.trigger.examine(record, *history);
+    if (event != TCPINFO_EVENT_SAMPLE) return true;
+    if (triggered == 0) {
+      ++totals.untriggered;
+      return false;
+    }
+    chosen = record.raw();
+    set_number(*chosen, Field::triggered, triggered);
+    return true;
+  }
+
   bool is_wanted(const Record& record, std::uint64_t wall) {
     const auto& raw = record.raw();
     // Records that tell of gaps belong to no connection.
@@ -84,13 +113,14 @@ struct ReplaySource::Impl {
       while (const auto record = reader->next()) {
         const auto time = record->time_ns().value_or(0);
         const auto wall = time + static_cast<std::uint64_t>(reader->wall_offset_ns());
-        if (!is_wanted(*record, wall)) continue;
+        chosen.reset();
+        if (!is_wanted(*record, wall) || !is_triggered(*record)) continue;
         place(time, wall);
-        pending = *record;
+        pending = chosen ? Record(*chosen) : *record;
         return;
       }
-      if (reader->error() && !error) error = reader->error();
       const auto& path = files[next_file - 1].path;
+      if (reader->error()) fail(path, reader->error());
       if (reader->cut_off()) add(cut_off, path);
       // What is torn at the end of a file that was cut off is no damage.
       if (reader->damaged_bytes() > 0 && !reader->cut_off()) {
@@ -98,9 +128,13 @@ struct ReplaySource::Impl {
         ++totals.malformed;
       }
       ++read;
-      wall_offset = reader->wall_offset_ns();
-      reader.reset();
+      release();
     }
+  }
+
+  void release() noexcept {
+    if (reader) wall_offset = reader->wall_offset_ns();
+    reader.reset();
   }
 
   static void add(std::string& names, const std::filesystem::path& path) noexcept {
@@ -111,18 +145,28 @@ struct ReplaySource::Impl {
     }
   }
 
+  void fail(const std::filesystem::path& path, const std::error_code& why) noexcept {
+    error = why;
+    try {
+      failed += fmt::format("{}{}: {}", failed.empty() ? "" : ", ", path.string(), why.message());
+    } catch (...) {
+      failed = "?";
+    }
+  }
+
   bool open_next() noexcept {
     while (next_file < files.size()) {
       const auto& file = files[next_file++];
       try {
         reader.emplace(file.path);
         new_clock = !is_placed || file.header.boot_id != boot_id;
+        if (new_clock) histories.clear();  // cookies begin anew
         boot_id = file.header.boot_id;
         return true;
       } catch (const Error& failure) {
-        error = failure.code();
+        fail(file.path, failure.code());
       } catch (...) {
-        error = std::make_error_code(std::errc::not_enough_memory);
+        fail(file.path, std::make_error_code(std::errc::not_enough_memory));
       }
       ++read;
     }
@@ -154,9 +198,11 @@ struct ReplaySource::Impl {
   std::vector<RecordingHeader> headers;
   std::optional<std::uint64_t> from, to;
   std::optional<RecordingReader> reader;
+  detail::Lru<detail::ConnectionKey, tcpinfo_history, detail::ConnectionKeyHash> histories{kHistories};
   std::size_t next_file = 0, read = 0;
-  std::string cut_off, damaged;  // names of files
+  std::string cut_off, damaged, failed;  // names of files
   std::optional<Record> pending;
+  std::optional<tcpinfo_record> chosen;  // `pending`, where it says why
   std::string boot_id;
   bool new_clock = true, is_placed = false;
   double position = 0, base = 0;  // ns
@@ -165,7 +211,7 @@ struct ReplaySource::Impl {
   std::optional<Clock::time_point> begun;
   Statistics totals;
   std::error_code error;  // that drain() has not told yet
-  bool stopped = false, closed = false;
+  bool stopped = false, closed = false, draining = false;
 };
 
 ReplaySource::ReplaySource(ReplayOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
@@ -189,6 +235,7 @@ DrainResult ReplaySource::drain(RecordSink sink, std::size_t limit) noexcept {
   DrainResult result;
   const auto now = Clock::now();
   if (!self.begun) self.begun = now;
+  self.draining = true;
   while (self.pending && result.records < limit && self.due() <= now) {
     const Record record = *self.pending;  // the sink may close the source
     const auto event = record.event().value_or(TCPINFO_EVENT_NONE);
@@ -203,6 +250,8 @@ DrainResult ReplaySource::drain(RecordSink sink, std::size_t limit) noexcept {
     }
     self.advance();
   }
+  self.draining = false;
+  if (self.closed) self.release();
   result.error = std::exchange(self.error, {});
   return result;
 }
@@ -215,7 +264,9 @@ Capabilities ReplaySource::capabilities() const {
            self.cut_off.empty() ? fmt::format("{} of {} files read", self.read, self.files.size())
                                 : fmt::format("cut off, or still being written: {}", self.cut_off)},
           {"undamaged", self.damaged.empty(),
-           self.damaged.empty() ? "" : fmt::format("parts cannot be read: {}", self.damaged)}};
+           self.damaged.empty() ? "" : fmt::format("parts cannot be read: {}", self.damaged)},
+          {"readable", self.failed.empty(),
+           self.failed.empty() ? "" : fmt::format("cannot be read any more: {}", self.failed)}};
 }
 
 Statistics ReplaySource::statistics() const noexcept { return impl_->totals; }
@@ -228,9 +279,14 @@ void ReplaySource::stop() noexcept {
 void ReplaySource::close() noexcept {
   stop();
   impl_->closed = true;
+  // Called from the sink, the record in use lies in the reader: drain() releases it.
+  if (!impl_->draining) impl_->release();
 }
 
 const std::vector<RecordingHeader>& ReplaySource::headers() const noexcept { return impl_->headers; }
+const Owner* ReplaySource::owner() const noexcept {
+  return impl_->draining && impl_->reader ? impl_->reader->owner() : nullptr;
+}
 std::int64_t ReplaySource::wall_offset_ns() const noexcept {
   return impl_->reader ? impl_->reader->wall_offset_ns() : impl_->wall_offset;
 }

@@ -161,7 +161,8 @@ TEST_F(Recording, GivesBackEveryByteAndWhatTheHeaderSays) {
                                  .mode = Mode::kPolling,
                                  .interval = 250ms,
                                  .cgroup = "/sys/fs/cgroup/a\"b",
-                                 .filter = "port == 443"};
+                                 .filter = "port == 443",
+                                 .trigger = "rtt > 5ms"};
   const auto before = boot_time_ns();
   RecordingWriter writer({.path = path(), .context = context, .frame_bytes = 64 << 10, .buffer_bytes = 64 << 10});
   append_all(writer, made);
@@ -176,6 +177,8 @@ TEST_F(Recording, GivesBackEveryByteAndWhatTheHeaderSays) {
   EXPECT_EQ(contents.header.context.interval, context.interval);
   EXPECT_EQ(contents.header.context.cgroup, context.cgroup);
   EXPECT_EQ(contents.header.context.filter, context.filter);
+  EXPECT_EQ(contents.header.context.trigger, context.trigger);
+  EXPECT_FALSE(contents.header.context.owners);
   EXPECT_EQ(contents.header.file, 1u);
   EXPECT_THAT(contents.header.boot_id, SizeIs(36));
   EXPECT_FALSE(contents.header.kernel.empty());
@@ -196,6 +199,114 @@ TEST_F(Recording, GivesBackEveryByteAndWhatTheHeaderSays) {
   EXPECT_EQ(statistics.bytes, fs::file_size(path()));
   EXPECT_EQ(statistics.frames, frame_ends(bytes_of(path())).size());
   EXPECT_EQ(fs::status(path()).permissions() & fs::perms::others_all, fs::perms::none);
+}
+
+Owner make_owner(std::uint32_t pid, const std::string& comm) {
+  return {.pid = pid,
+          .comm = comm,
+          .executable = "/usr/bin/" + comm,
+          .holders = 2,
+          .cgroup = "/system.slice/" + comm + ".service",
+          .unit = comm + ".service",
+          .container = {"docker", std::string(64, 'a'), "pod"},
+          .netns = "net:[1]"};
+}
+
+TEST_F(Recording, GivesBackTheOwnersOfConnections) {
+  auto made = make_records(12, 20);
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    set_number(made[i], Field::cookie, 100 + i % 3);
+    set_number(made[i], Field::generation, 0);
+  }
+  const auto one = make_owner(7, "one"), two = make_owner(8, "t\"w\xffo");
+  RecordingContext context;
+  context.owners = true;
+  RecordingWriter writer({.path = path(), .context = context});
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    const bool passed_on = i >= 6;
+    // Nobody's: every third one.
+    const auto* owner = i % 3 == 0 ? (passed_on ? &two : &one) : i % 3 == 1 ? &one : nullptr;
+    ASSERT_FALSE(writer.append(Record(made[i]), owner));
+    EXPECT_FALSE(i == 3 && writer.flush());
+  }
+  // The same cookie, another connection.
+  set_number(made[0], Field::generation, 1);
+  ASSERT_FALSE(writer.append(Record(made[0])));
+  EXPECT_FALSE(writer.close());
+  const auto raw_bytes = writer.statistics().raw_bytes;
+
+  const auto check = [&](const fs::path& file, std::size_t first) {
+    RecordingReader reader(file);
+    EXPECT_TRUE(reader.header().context.owners);
+    EXPECT_FALSE(reader.owner());
+    std::size_t i = first;
+    while (reader.next()) {
+      const auto* owner = reader.owner();
+      if (i == made.size() || i % 3 == 2) {
+        EXPECT_FALSE(owner) << i;
+      } else {
+        ASSERT_TRUE(owner) << i;
+        EXPECT_EQ(*owner, i >= 6 && i % 3 == 0 ? two : one) << i;
+      }
+      ++i;
+    }
+    EXPECT_EQ(i, made.size() + 1);
+    EXPECT_FALSE(reader.owner());
+  };
+  check(path(), 0);
+  // A frame does not need the one before it.
+  const auto bytes = bytes_of(path());
+  const auto ends = frame_ends(bytes);
+  ASSERT_GE(ends.size(), 4u);
+  write_bytes(path("cut"), bytes.substr(0, ends[0]) + bytes.substr(ends[1]));
+  check(path("cut"), 4);
+  // Named once a frame, or where it changes: not with each record.
+  const auto entry_bytes = [](const Owner& owner) {
+    return detail::entry_bytes(sizeof(detail::OwnerEntry) + detail::owner_json(owner).size());
+  };
+  RecordingWriter without({.path = path("without"), .context = context});
+  for (std::size_t i = 0; i <= made.size(); ++i) {
+    ASSERT_FALSE(without.append(Record(made[i % made.size()])));
+    EXPECT_FALSE(i == 3 && without.flush());
+  }
+  EXPECT_FALSE(without.close());
+  EXPECT_EQ(raw_bytes - without.statistics().raw_bytes, 3 * entry_bytes(one) + entry_bytes(two));
+}
+
+TEST_F(Recording, OwnersGoWithTheirRecordsIntoTheNextFile) {
+  auto made = make_records(600);
+  for (auto& record : made) {
+    set_number(record, Field::cookie, 5);
+    set_number(record, Field::generation, 0);
+  }
+  const auto owner = make_owner(7, "one");
+  RecordingWriter writer({.path = path(), .frame_bytes = 16 << 10, .buffer_bytes = 16 << 10, .rotate_bytes = 64 << 10});
+  for (const auto& record : made) ASSERT_FALSE(writer.append(Record(record), &owner));
+  EXPECT_FALSE(writer.close());
+  const auto all = files();
+  ASSERT_GE(all.size(), 3u);
+  ReplaySource source({.files = all});
+  std::size_t owned = 0;
+  EXPECT_FALSE(source.owner());
+  while (!source.finished()) source.drain([&](const Record&) { owned += source.owner() && *source.owner() == owner; });
+  EXPECT_EQ(owned, made.size());
+  EXPECT_FALSE(source.owner());
+}
+
+TEST_F(Recording, AnOwnerThatIsTooLongOrForWhomThereIsNoRoomIsLeftOut) {
+  auto made = make_records(2);
+  for (auto& record : made) set_number(record, Field::cookie, 5);
+  auto huge = make_owner(7, "one");
+  huge.executable = std::string(70'000, 'x');
+  auto large = make_owner(8, "two");
+  large.executable = std::string(5000, 'x');
+  RecordingWriter writer({.path = path(), .frame_bytes = 4096, .buffer_bytes = 4096});
+  EXPECT_FALSE(writer.append(Record(made[0]), &huge));
+  EXPECT_FALSE(writer.append(Record(made[1]), &large));
+  EXPECT_FALSE(writer.close());
+  expect_same(read(path()).records, made);
+  RecordingReader reader(path());
+  while (reader.next()) EXPECT_FALSE(reader.owner());
 }
 
 TEST_F(Recording, EachFrameIsReadableWithoutTheOthers) {
@@ -568,7 +679,10 @@ TEST_F(Recording, WhatCannotBeWrittenAtTheEndIsCounted) {
   append_all(writer, std::span(made).last(40));
   // Room for the records that tell of the gap and for the end, not for forty records.
   limit.set(fs::file_size(path()) + 1500);
-  EXPECT_EQ(writer.close().value(), EFBIG);
+  Statistics source;
+  for (const auto& record : made) ++source.emitted[*Record(record).event()];
+  source.delivered = source.emitted;
+  EXPECT_EQ(writer.close(&source).value(), EFBIG);
   limit.lift();
   const auto statistics = writer.statistics();
   EXPECT_EQ(Statistics::sum(statistics.unwritten), 40u);
@@ -578,6 +692,10 @@ TEST_F(Recording, WhatCannotBeWrittenAtTheEndIsCounted) {
   EXPECT_EQ(lost_by_gaps(contents.records), statistics.unwritten);
   EXPECT_FALSE(contents.cut_off);
   EXPECT_EQ(contents.end->lost, 40u);
+  ASSERT_TRUE(contents.end->source);
+  EXPECT_EQ(contents.end->source->emitted, source.emitted);
+  EXPECT_EQ(Statistics::sum(contents.end->source->delivered), 10u);
+  EXPECT_EQ(contents.end->source->lost_sink, statistics.unwritten);
 }
 
 TEST_F(Recording, RotatesBySizeAndLosesNothing) {
@@ -693,6 +811,70 @@ TEST_F(Recording, NotesThatTheWallClockWasSet) {
   EXPECT_THAT(contents.wall_offsets, ElementsAre(kStart, kStart, kStart, kStart, test_offset, test_offset));
 }
 
+TEST_F(Recording, NotesTheClockAlsoWhereNoFurtherFileCouldBeMade) {
+  test_offset = 1'700'000'000'000'000'000;
+  detail::wall_offset_hook = []() noexcept { return test_offset; };
+  const auto made = make_records(4);
+  auto now = RecordingWriter::Clock::now();
+  RecordingWriter writer({.path = path(), .rotate_time = 1h});
+  append_all(writer, std::span(made).first(2));
+  ASSERT_FALSE(writer.flush());
+  test_offset += 3'600'000'000'000;
+  // The next file is begun, and the old one cannot be ended: it goes on.
+  static int writes;
+  writes = 0;
+  sys::fault_hook = [](std::string_view step) noexcept {
+    return step == "write the recording" && ++writes == 2 ? ENOSPC : 0;
+  };
+  EXPECT_EQ(writer.tick(now += 61min).value(), ENOSPC);
+  sys::fault_hook = nullptr;
+  append_all(writer, std::span(made).last(2));
+  EXPECT_FALSE(writer.close());
+  ASSERT_THAT(files(), SizeIs(1));
+  EXPECT_THAT(read(files().front()).wall_offsets,
+              ElementsAre(test_offset - 3'600'000'000'000, test_offset - 3'600'000'000'000, test_offset, test_offset));
+}
+
+TEST_F(Recording, AFileThatAnotherWriterIsAtStays) {
+  const auto made = make_records(2);
+  RecordingWriter other({.path = directory_, .rotate_time = 1h});
+  ASSERT_FALSE(other.append(Record(made[0])));
+  const auto theirs = other.file();
+  auto now = RecordingWriter::Clock::now();
+  {
+    RecordingWriter writer({.path = directory_, .rotate_time = 1h, .keep_files = 1});
+    for (int i = 0; i < 3; ++i) {
+      ASSERT_FALSE(writer.append(Record(made[1])));
+      ASSERT_FALSE(writer.tick(now += 61min));
+    }
+    EXPECT_THAT(files(), testing::UnorderedElementsAre(theirs, writer.file()));
+    EXPECT_EQ(writer.statistics().removed, 3u);
+  }
+  EXPECT_FALSE(other.close());
+  expect_same(read(theirs).records, std::span(made).first(1));
+  // Whose writer has ended goes, as it always did.
+  const RecordingWriter last({.path = directory_, .rotate_time = 1h, .keep_files = 1});
+  EXPECT_THAT(files(), ElementsAre(last.file()));
+}
+
+TEST_F(Recording, OverwritesNoFileThatAnotherWriterIsAt) {
+  const auto made = make_records(3);
+  {
+    RecordingWriter other({.path = path()});
+    append_all(other, made);
+    try {
+      RecordingWriter({.path = path(), .overwrite = true});
+      ADD_FAILURE() << "it was overwritten";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code().value(), EBUSY);
+      EXPECT_THAT(error.what(), testing::AllOf(HasSubstr(path().string()), HasSubstr("another recording")));
+    }
+  }
+  expect_same(read(path()).records, made);
+  RecordingWriter({.path = path(), .overwrite = true});
+  EXPECT_THAT(read(path()).records, IsEmpty());
+}
+
 class Replay : public Recording {
  protected:
   /// Three files; the first record is made at 1 s after boot, the others 1 ms apart.
@@ -762,6 +944,61 @@ TEST_F(Replay, TakesWhatWasAskedFor) {
               ElementsAre(1, 3, 5));
 }
 
+// As on the kernel's side: whatever is no sample comes, and each record but the last says what grows until the next.
+TEST_F(Replay, ATriggerSelectsSamples) {
+  auto made = make_records(9);
+  const auto events = {TCPINFO_EVENT_OPEN,   TCPINFO_EVENT_SAMPLE, TCPINFO_EVENT_SAMPLE,
+                       TCPINFO_EVENT_SAMPLE, TCPINFO_EVENT_SAMPLE, TCPINFO_EVENT_STATE,
+                       TCPINFO_EVENT_SAMPLE, TCPINFO_EVENT_SAMPLE, TCPINFO_EVENT_CLOSE};
+  const auto retransmitted = {0, 0, 1, 1, 2, 3, 3, 4, 5};
+  for (std::size_t i = 0; i < made.size(); ++i) {
+    made[i] = make_record();
+    set_number(made[i], Field::sequence, i);
+    set_number(made[i], Field::time_ns, 1'000'000'000 + i);
+    set_number(made[i], Field::event, events.begin()[i]);
+    // Another connection of which nothing is known before; that it is of another generation is enough.
+    set_number(made[i], Field::cookie, 5);
+    set_number(made[i], Field::generation, i == 4 ? 1 : 0);
+    set_number(made[i], Field::total_retrans, static_cast<std::uint64_t>(retransmitted.begin()[i]));
+    set_number(made[i], Field::rtt, 1000 * i);
+  }
+  const auto all = record(made);
+  EXPECT_EQ(sequences({.files = all, .trigger = Trigger::parse("total_retrans grows")}),
+            (std::vector<std::uint64_t>{0, 2, 5, 7, 8}));
+  EXPECT_EQ(sequences({.files = all, .trigger = Trigger::parse("rtt >= 4ms and rtt < 7ms")}),
+            (std::vector<std::uint64_t>{0, 4, 5, 6, 8}));
+  ReplaySource source({.files = all, .trigger = Trigger::parse("rtt > 1s or rtt == 3ms")});
+  std::vector<std::optional<std::uint16_t>> why;
+  while (!source.finished()) source.drain([&](const Record& record) { why.push_back(record.triggered()); });
+  EXPECT_THAT(why, ElementsAre(std::nullopt, 2, std::nullopt, std::nullopt));
+  EXPECT_EQ(source.statistics().untriggered, 5u);
+  EXPECT_EQ(Statistics::sum(source.statistics().emitted), 4u);
+}
+
+std::size_t descriptors_of(const fs::path& file) {
+  std::size_t count = 0;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator("/proc/self/fd")) count += fs::read_symlink(entry, error) == file;
+  return count;
+}
+
+TEST_F(Replay, ClosedItHoldsNothing) {
+  const auto all = record(make_records(99));
+  ReplaySource source({.files = all});
+  EXPECT_EQ(descriptors_of(all[0]), 1u);
+  source.close();
+  EXPECT_EQ(descriptors_of(all[0]), 0u);
+
+  ReplaySource from_sink({.files = all});
+  std::uint64_t sum = 0;
+  from_sink.drain([&](const Record& record) {
+    from_sink.close();
+    for (const auto& row : fields()) sum += record.number(row.field).value_or(0);  // still there
+  });
+  EXPECT_GT(sum, 0u);
+  EXPECT_EQ(descriptors_of(all[0]), 0u);
+}
+
 TEST_F(Replay, KeepsThePaceOfTheRecording) {
   const auto all = record(make_records(100));
   ReplaySource source({.files = all, .speed = 2});
@@ -815,10 +1052,12 @@ TEST_F(Replay, GoesOnWithTheNextFileAndSaysWhatWasWrong) {
   ASSERT_THAT(errors, SizeIs(1));
   EXPECT_EQ(errors[0].value(), ENOENT);
   const auto capabilities = source.capabilities();
-  ASSERT_THAT(capabilities, SizeIs(2));
+  ASSERT_THAT(capabilities, SizeIs(3));
   EXPECT_FALSE(capabilities[0].available);
   EXPECT_THAT(capabilities[0].detail, HasSubstr(all[0].string()));
   EXPECT_TRUE(capabilities[1].available);
+  EXPECT_FALSE(capabilities[2].available);
+  EXPECT_THAT(capabilities[2].detail, HasSubstr(all[1].string() + ": No such file or directory"));
 }
 
 TEST_F(Replay, TellsTheMonitorThatItHasFinished) {

@@ -12,8 +12,10 @@
 #include <vector>
 
 #include <tcpinfo/filter.hpp>
+#include <tcpinfo/owner.hpp>
 #include <tcpinfo/record.hpp>
 #include <tcpinfo/source.hpp>
+#include <tcpinfo/trigger.hpp>
 
 namespace tcpinfo {
 
@@ -22,8 +24,10 @@ struct RecordingContext {
   SourceId source = SourceId::kSockops;
   Mode mode = Mode::kPolling;
   std::chrono::nanoseconds interval{0};
-  std::string cgroup;  ///< empty: none was given
-  std::string filter;  ///< the expression; empty: all passed
+  std::string cgroup = {};   ///< empty: none was given
+  std::string filter = {};   ///< the expression; empty: all passed
+  std::string trigger = {};  ///< the expression; empty: all samples were wanted
+  bool owners = false;       ///< the owners of the connections were looked for
 };
 
 /// What a file of a recording says of itself in its first frame.
@@ -78,7 +82,8 @@ struct RecordingOptions {
   std::uint64_t rotate_bytes = 0;           ///< largest file, compressed; 0: no limit
   std::chrono::nanoseconds rotate_time{0};  ///< longest time that a file covers; 0: no limit
   /// With rotation: the oldest files of this name in the directory, those of earlier runs too, are removed so that no
-  /// more than these are left, the file being written included. 0: all are kept.
+  /// more than these are left, the file being written included. Files that other writers are at count for nothing and
+  /// stay, by flock(2). 0: all are kept.
   std::size_t keep_files = 0;
   std::uint64_t keep_bytes = 0;  ///< needs rotate_bytes, of which it is twice at least
   bool sync = false;             ///< fdatasync() after each frame: a power cut loses no more than a crash
@@ -99,16 +104,18 @@ class TCPINFO_EXPORT RecordingWriter {
   using Clock = std::chrono::steady_clock;
 
   /// Creates the (first) file with mode 0640 and writes its header. Throws Error: Errc::kInvalidOption for options
-  /// outside their range; EEXIST where the file exists; what open, write or getrandom answered.
+  /// outside their range; EEXIST where the file exists, EBUSY where another writer is at it; what open, write or
+  /// getrandom answered.
   explicit RecordingWriter(RecordingOptions options);
   /// close(), unless it was called.
   ~RecordingWriter();
   RecordingWriter(RecordingWriter&&) noexcept;
   RecordingWriter& operator=(RecordingWriter&&) noexcept;
 
-  /// Takes a copy of the record. An error means that the record was refused: no room to wait (the error of the last
-  /// write, as ENOSPC), or closed (EBADF).
-  std::error_code append(const Record& record) noexcept;
+  /// Takes a copy of the record, and of who owns its connection, if that is known: it is written where it is new or
+  /// has changed. An error means that the record was refused: no room to wait (the error of the last write, as ENOSPC),
+  /// or closed (EBADF). Where there is room for the record alone, the owner is left out.
+  std::error_code append(const Record& record, const Owner* owner = nullptr) noexcept;
   /// Hands what waits to the kernel now. An error leaves it waiting.
   std::error_code flush() noexcept;
   /// When tick() is due next; nothing if nothing waits and no file has to be changed.
@@ -133,7 +140,7 @@ class TCPINFO_EXPORT RecordingWriter {
 
 /// Reads one file of a recording, also one that was cut off, is damaged, is still being written or was written by
 /// another version of the library: fields are found by name; those that this library does not know are left out, those
-/// that the file does not have are absent. Memory is bounded by 28 MiB whatever the file holds. Not thread safe.
+/// that the file does not have are absent. Memory is bounded by 48 MiB whatever the file holds. Not thread safe.
 class TCPINFO_EXPORT RecordingReader {
  public:
   /// Throws Error: the file cannot be opened or read (errno); Errc::kMalformed: it is no recording or of another
@@ -148,6 +155,10 @@ class TCPINFO_EXPORT RecordingReader {
   /// The next record, valid until the next call; nothing at the end. A frame's records come only when all of it was
   /// read and its checksum is right.
   std::optional<Record> next() noexcept;
+
+  /// Who owned the last record's connection then; nullptr: the recording does not say. Valid until the next call of
+  /// next().
+  const Owner* owner() const noexcept;
 
   /// CLOCK_REALTIME - CLOCK_BOOTTIME in force at the last record: it changes where the wall clock was set.
   std::int64_t wall_offset_ns() const noexcept;
@@ -170,6 +181,8 @@ struct ReplayOptions {
   std::vector<std::filesystem::path> files;  ///< in any order; they are replayed in the order of their making
   double speed = 0;                          ///< 1: real time, 10: ten times as fast, 0: without waiting
   Filter filter = {};
+  /// Of the samples only those of which it holds. What grows is remembered of 65536 connections.
+  Trigger trigger = {};
   std::optional<std::uint64_t> from_ns = {}, to_ns = {};  ///< only records of this time, CLOCK_REALTIME, both included
   /// Only records so long from the first one (or from `from_ns`) on, in recorded time.
   std::optional<std::chrono::nanoseconds> duration = {};
@@ -190,15 +203,19 @@ class TCPINFO_EXPORT ReplaySource final : public Source {
   /// A file that can no longer be read is an error once; draining goes on with the next file.
   DrainResult drain(RecordSink sink, std::size_t limit = SIZE_MAX) noexcept override;
   bool finished() const noexcept override;
-  /// "complete": every file has its end; "undamaged": nothing had to be left out. Known of the files read so far.
+  /// "complete": every file has its end; "undamaged": nothing had to be left out; "readable": each could be opened
+  /// again and read; those of which it is not true are named. Known of the files read so far.
   Capabilities capabilities() const override;
-  /// Of this replay; `malformed` counts files with damage.
+  /// Of this replay; `malformed` counts files with damage, `untriggered` samples that the trigger did not want.
   Statistics statistics() const noexcept override;
   void stop() noexcept override;
   void close() noexcept override;
 
   /// Of the files, in the order of replay.
   const std::vector<RecordingHeader>& headers() const noexcept;
+  /// Who owned the connection of the record that drain() is passing to its sink, as recorded; nullptr: not recorded, or
+  /// called outside of a sink.
+  const Owner* owner() const noexcept;
   /// Of the file that is being read.
   std::int64_t wall_offset_ns() const noexcept;
 

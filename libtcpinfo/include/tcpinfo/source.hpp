@@ -57,7 +57,7 @@ struct Statistics {
   EventCounts emitted{};    ///< records that were due
   EventCounts delivered{};  ///< records that reached a sink
   EventCounts lost_ring{};  ///< lost because the ring buffer was full
-  EventCounts lost_sink{};  ///< lost because the sink threw
+  EventCounts lost_sink{};  ///< lost because the sink threw, or could not keep them
   std::uint64_t malformed = 0;    ///< messages or attributes that broke their format, skipped
   std::uint64_t connections = 0;  ///< sockops: connections that passed the filter
   std::uint64_t filtered = 0;     ///< sockops: connections that did not
@@ -78,6 +78,13 @@ struct Statistics {
     std::uint64_t total = 0;
     for (auto count : counts) total += count;
     return total;
+  }
+  /// What the sink took and could not keep, as for a full disk: it was not delivered but lost there.
+  void lose_delivered(const EventCounts& counts) noexcept {
+    for (std::size_t event = 0; event < counts.size(); ++event) {
+      delivered[event] -= counts[event];
+      lost_sink[event] += counts[event];
+    }
   }
 };
 

@@ -63,13 +63,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::abort();
   try {
     RecordingReader reader(path);
-    static CsvWriter writer;
-    while (const auto record = reader.next()) (void)writer.line(*record);
+    static CsvWriter writer({}, true);
+    while (const auto record = reader.next()) (void)writer.line(*record, reader.owner());
     if (reader.error() || reader.damaged_bytes() > bytes.size() || reader.cut_off() == reader.end().has_value())
       std::abort();
-    ReplaySource source({.files = {path}, .speed = 1e9});
+    static const auto trigger = Trigger::parse("total_retrans grows or rtt > 1ms");
+    ReplaySource source({.files = {path}, .speed = 1e9, .trigger = trigger});
     (void)source.next_deadline();
-    (void)source.drain([](const Record&) {}, 100);
+    (void)source.drain([&](const Record& record) { (void)writer.line(record, source.owner()); }, 100);
   } catch (const Error& error) {
     if (error.code() != make_error_code(Errc::kMalformed)) std::abort();
   }
