@@ -19,15 +19,25 @@ namespace cli {
 /// Prints the records of a stream in one of the formats.
 class Printer : public Consumer {
  public:
-  /// With `owners`, the records carry their owners. The table counts times from `start_ns`, boot time.
+  /// With `owners`, the records carry their owners; so they do with those that are given with them. The table counts
+  /// times from `start_ns`, boot time.
   Printer(Output output, Format format, const std::vector<tcpinfo::Field>& fields,
-          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt, std::uint64_t start_ns = tcpinfo::boot_time_ns())
-      : output_(std::move(output)), format_(format), fields_(fields), owners_(std::move(owners)), start_ns_(start_ns) {}
+          std::optional<tcpinfo::OwnersOptions> owners = std::nullopt, std::uint64_t start_ns = tcpinfo::boot_time_ns(),
+          bool owners_are_given = false)
+      : output_(std::move(output)),
+        format_(format),
+        fields_(fields),
+        owners_(std::move(owners)),
+        start_ns_(start_ns),
+        owners_are_given_(owners_are_given) {}
 
   int descriptor() const noexcept override { return output_.descriptor(); }
   /// Writes the schema or a header.
-  void begin() override { writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_, start_ns_); }
+  void begin() override {
+    writer_.emplace(format_, fields_, TableKind::kLive, output_, owners_, start_ns_, owners_are_given_);
+  }
   void append(const tcpinfo::Record& record) override { writer_->append(record); }
+  void append(const tcpinfo::Record& record, const tcpinfo::Owner* owner) { writer_->append(record, owner); }
   void flush() override { writer_->flush(); }
   void finish() override {
     writer_->flush();
@@ -44,6 +54,7 @@ class Printer : public Consumer {
   std::vector<tcpinfo::Field> fields_;
   std::optional<tcpinfo::OwnersOptions> owners_;
   std::uint64_t start_ns_;
+  bool owners_are_given_;
   std::optional<RecordWriter> writer_;
 };
 

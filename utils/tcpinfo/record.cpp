@@ -16,7 +16,9 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "command.hpp"
+#include "open.hpp"
 #include "output.hpp"
+#include "record_writer.hpp"
 #include "stream.hpp"
 #include "units.hpp"
 
@@ -36,22 +38,27 @@ struct Arguments {
 /// Writes records into files and says on standard error what goes wrong.
 class Recorder final : public Consumer {
  public:
-  /// Nothing is created before begin().
-  explicit Recorder(tcpinfo::RecordingOptions options)
-      : options_(std::move(options)), shows_progress_(is_terminal(STDERR_FILENO)) {}
+  /// Nothing is created before begin(). With `owners`, the recording has them too.
+  Recorder(tcpinfo::RecordingOptions options, std::optional<tcpinfo::OwnersOptions> owners)
+      : options_(std::move(options)), owners_(std::move(owners)), shows_progress_(is_terminal(STDERR_FILENO)) {}
 
   void begin() override {
+    if (owners_) look_up_.emplace(*owners_);
     writer_.emplace(options_);
     if (shows_progress_) progress_at_ = Clock::now() + kProgress;
   }
 
   void append(const tcpinfo::Record& record) override {
+    if (look_up_) return look_up_->append(record);
     if (writer_->append(record)) {
-      ++refused_[record.event().value_or(TCPINFO_EVENT_NONE)];
+      ++refused_[event_of(record)];
       throw Refused();
     }
   }
-  void flush() override { say_what_changed(); }
+  void flush() override {
+    write_waiting();
+    say_what_changed();
+  }
   std::optional<Clock::time_point> next_deadline() const noexcept override {
     auto due = writer_->next_deadline();
     if (progress_at_) due = due ? std::min(*due, *progress_at_) : *progress_at_;
@@ -67,12 +74,24 @@ class Recorder final : public Consumer {
     }
   }
   tcpinfo::EventCounts refused() const noexcept override { return refused_; }
-  tcpinfo::EventCounts unwritten() const noexcept override { return writer_->statistics().unwritten; }
-  void finish() override {}
+  tcpinfo::EventCounts unwritten() const noexcept override {
+    auto counts = refused_late_;
+    if (!writer_) return counts;
+    const auto s = writer_->statistics();
+    for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) counts[event] += s.unwritten[event];
+    return counts;
+  }
+  tcpinfo::Capabilities capabilities() const override {
+    return look_up_ ? look_up_->capabilities() : tcpinfo::Capabilities();
+  }
+  void finish() override { write_waiting(); }
   void close(const tcpinfo::Statistics& statistics) override {
+    write_waiting();
     end_progress();
     progress_at_.reset();
-    closed_with_ = writer_->close(&statistics);
+    auto books = statistics;
+    books.lose_delivered(refused_late_);
+    closed_with_ = writer_->close(&books);
   }
 
   /// After the stream. Throws Failure where the recording is not what it should be.
@@ -95,6 +114,14 @@ class Recorder final : public Consumer {
   static constexpr std::chrono::seconds kProgress{1};
   struct Refused {};
 
+  /// With owners: too late to refuse anything.
+  void write_waiting() {
+    if (!look_up_) return;
+    look_up_->flush([this](const auto& record, const auto* owner) {
+      if (writer_->append(record, owner)) ++refused_late_[event_of(record)];
+    });
+  }
+
   void say_what_changed() {
     const auto error = writer_->error();
     if (error == told_) return;
@@ -105,12 +132,13 @@ class Recorder final : public Consumer {
                  writer_->file().string(), error.message(), human_bytes(options_.buffer_bytes));
     else
       fmt::print(stderr, "tcpinfo: {} can be written again; {} records were lost so far\n", writer_->file().string(),
-                 tcpinfo::Statistics::sum(refused_));
+                 tcpinfo::Statistics::sum(refused_) + tcpinfo::Statistics::sum(refused_late_));
   }
 
   void show_progress(const tcpinfo::Statistics& statistics) {
     const auto s = writer_->statistics();
-    const auto lost = tcpinfo::Statistics::sum(statistics.lost_ring) + tcpinfo::Statistics::sum(statistics.lost_sink);
+    const auto lost = tcpinfo::Statistics::sum(statistics.lost_ring) + tcpinfo::Statistics::sum(statistics.lost_sink) +
+                      tcpinfo::Statistics::sum(refused_late_);
     auto line = fmt::format("{} records, {}, {} lost, {}", s.written + s.waiting, human_bytes(s.bytes), lost,
                             writer_->file().filename().string());
     line.resize(std::min(line.size(), terminal_size(STDERR_FILENO).columns - 1));
@@ -124,12 +152,14 @@ class Recorder final : public Consumer {
   }
 
   tcpinfo::RecordingOptions options_;
+  std::optional<tcpinfo::OwnersOptions> owners_;
+  std::optional<OwnerLookUp> look_up_;
   std::optional<tcpinfo::RecordingWriter> writer_;
   bool shows_progress_;
   bool progress_shown_ = false;
   std::optional<Clock::time_point> progress_at_;
   std::error_code told_, closed_with_;
-  tcpinfo::EventCounts refused_{};
+  tcpinfo::EventCounts refused_{}, refused_late_{};
 };
 
 tcpinfo::RecordingOptions recording_options(const Arguments& given, const StreamSettings& settings) {
@@ -141,6 +171,8 @@ tcpinfo::RecordingOptions recording_options(const Arguments& given, const Stream
   options.context.interval = settings.interval;
   options.context.cgroup = settings.cgroup;
   options.context.filter = settings.filter_text;
+  options.context.trigger = settings.trigger_text;
+  options.context.owners = settings.owners;
   if (given.rotate_size) options.rotate_bytes = parse_size("--rotate-size", *given.rotate_size);
   if (given.rotate_time) options.rotate_time = parse_duration("--rotate-time", *given.rotate_time);
   if (given.keep) options.keep_files = parse_count("--keep", *given.keep);
@@ -158,7 +190,8 @@ Exit record(const Arguments& given) {
   auto settings = check(given.stream);
   // Where root may write, further files are created, and old ones removed, as the first was.
   if (given.rotate_size || given.rotate_time) settings.keep |= {tcpinfo::Privilege::kDacOverride};
-  Recorder recorder(recording_options(given, settings));
+  Recorder recorder(recording_options(given, settings),
+                    settings.owners ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
   const auto result = run_stream(settings, [&] { return open(settings); }, recorder);
   recorder.conclude();
   return result;
@@ -188,12 +221,12 @@ void add_record(CLI::App& app, Command& chosen) {
                     "fdatasync after each write, so that a power cut loses no more than a crash");
   command->add_flag("--overwrite", given->overwrite, "Empty the file if it exists");
   add_stream_options(*command, given->stream);
-  command->get_option("--owner")->description("Open and close records name the process that made the socket");
   command->footer(
       "Examples:\n"
       "  tcpinfo record -o incident.zst --duration 10min\n"
       "  tcpinfo record -o /var/log/tcpinfo/ --mode close --rotate-size 100M --rotate-time 1h --keep-size 10G\n"
       "  tcpinfo record -o web.zst --cgroup /sys/fs/cgroup/system.slice/nginx.service --filter 'port == 443'\n"
+      "  tcpinfo record -o who.zst --owner --trigger 'total_retrans grows'      later: tcpinfo replay --owner who.zst\n"
       "\n"
       "Records are handed to the kernel twice a second: whatever ends this process, what was recorded up to the "
       "second\n"

@@ -12,14 +12,11 @@
 #include "units.hpp"
 
 namespace cli {
-namespace {
 
 std::size_t event_of(const tcpinfo::Record& record) noexcept {
   const auto event = record.event().value_or(TCPINFO_EVENT_NONE);
-  return event < tcpinfo::kEventCount ? event : TCPINFO_EVENT_NONE;
+  return event < tcpinfo::kEventCount ? event : 0u;
 }
-
-}  // namespace
 
 Format parse_format(const std::optional<std::string>& given, int descriptor) {
   static constexpr std::string_view kFormats[] = {"table", "jsonl", "csv"};
@@ -43,7 +40,7 @@ std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names) 
 }
 
 RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
-                           std::optional<tcpinfo::OwnersOptions> owners, std::uint64_t start_ns)
+                           std::optional<tcpinfo::OwnersOptions> owners, std::uint64_t start_ns, bool owners_are_given)
     : format_(format),
       output_(output),
       tells_gaps_(fields.empty() || std::ranges::any_of(fields,
@@ -52,24 +49,25 @@ RecordWriter::RecordWriter(Format format, const std::vector<tcpinfo::Field>& fie
                                                           return field == event || field == lost_records ||
                                                                  field == lost_event;
                                                         })),
-      json_(fields, owners.has_value()),
-      csv_(fields, owners.has_value()),
-      table_(kind, terminal_size(output.descriptor()), start_ns, fields, owners.has_value()) {
-  if (owners) owners_.emplace(*owners);
+      json_(fields, owners || owners_are_given),
+      csv_(fields, owners || owners_are_given),
+      table_(kind, terminal_size(output.descriptor()), start_ns, fields, owners || owners_are_given) {
+  if (owners) look_up_.emplace(*owners);
   if (format_ == Format::kJsonLines) output_.buffer() += json_.schema() + '\n';
   if (format_ == Format::kCsv) output_.buffer() += csv_.header() + '\n';
   output_.flush();
 }
 
 void RecordWriter::append(const tcpinfo::Record& record) {
-  // A line of nothing but absent values would say nothing, and be taken for a record of a connection.
-  if (!tells_gaps_ && format_ != Format::kTable && record.event() == TCPINFO_EVENT_GAP) return;
-  if (!owners_) return write(record, nullptr);
-  owners_->find(record);
-  waiting_.push_back(record.raw());
+  if (look_up_)
+    look_up_->append(record);
+  else
+    append(record, nullptr);
 }
 
-void RecordWriter::write(const tcpinfo::Record& record, const tcpinfo::Owner* owner) {
+void RecordWriter::append(const tcpinfo::Record& record, const tcpinfo::Owner* owner) {
+  // A line of nothing but absent values would say nothing, and be taken for a record of a connection.
+  if (!tells_gaps_ && format_ != Format::kTable && record.event() == TCPINFO_EVENT_GAP) return;
   auto& buffer = output_.buffer();
   switch (format_) {
     case Format::kTable:
@@ -79,39 +77,33 @@ void RecordWriter::write(const tcpinfo::Record& record, const tcpinfo::Owner* ow
         table_.append(buffer, record);
       break;
     case Format::kJsonLines:
-      buffer += json_.line(record, owner);
-      buffer += '\n';
+      (buffer += json_.line(record, owner)) += '\n';
       break;
     case Format::kCsv:
-      buffer += csv_.line(record, owner);
-      buffer += '\n';
+      (buffer += csv_.line(record, owner)) += '\n';
       break;
   }
   lines_.push_back({output_.written() + buffer.size(), event_of(record)});
+}
+
+void RecordWriter::flush() {
+  if (look_up_) look_up_->flush([this](const auto& record, const auto* owner) { append(record, owner); });
+  output_.flush();
+  lines_.clear();
+  if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
 }
 
 tcpinfo::EventCounts RecordWriter::unwritten() const noexcept {
   tcpinfo::EventCounts counts{};
   for (const auto& line : lines_)
     if (line.end > output_.written()) ++counts[line.event];
-  for (const auto& raw : waiting_) ++counts[event_of(tcpinfo::Record(raw))];
+  if (look_up_)
+    for (const auto& raw : look_up_->waiting()) ++counts[event_of(tcpinfo::Record(raw))];
   return counts;
 }
 
 tcpinfo::Capabilities RecordWriter::capabilities() const {
-  return owners_ ? owners_->capabilities() : tcpinfo::Capabilities();
-}
-
-void RecordWriter::flush() {
-  if (owners_ && !waiting_.empty()) {
-    // Where it fails, records are written with what is known.
-    static_cast<void>(owners_->refresh());
-    for (const auto& raw : waiting_) write(tcpinfo::Record(raw), owners_->find(tcpinfo::Record(raw)));
-    waiting_.clear();
-  }
-  output_.flush();
-  lines_.clear();
-  if (format_ == Format::kTable) table_.resize(terminal_size(output_.descriptor()));
+  return look_up_ ? look_up_->capabilities() : tcpinfo::Capabilities();
 }
 
 }  // namespace cli

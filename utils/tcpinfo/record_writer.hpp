@@ -26,17 +26,47 @@ Format parse_format(const std::optional<std::string>& given, int descriptor = ST
 /// The fields that --fields names. Throws Failure (kUsage).
 std::vector<tcpinfo::Field> parse_fields(const std::vector<std::string>& names);
 
+/// The place of its event in counts by event.
+std::size_t event_of(const tcpinfo::Record& record) noexcept;
+
+/// Records that wait until the owners of all of them are looked for at once.
+class OwnerLookUp {
+ public:
+  explicit OwnerLookUp(const tcpinfo::OwnersOptions& options) : owners_(options) {}
+
+  void append(const tcpinfo::Record& record) {
+    owners_.find(record);
+    waiting_.push_back(record.raw());
+  }
+  tcpinfo::Capabilities capabilities() const { return owners_.capabilities(); }
+  const std::vector<tcpinfo_record>& waiting() const noexcept { return waiting_; }
+  /// Passes on what waits, in its order, with the owners that are known.
+  template <class Use>
+  void flush(Use use) {
+    if (waiting_.empty()) return;
+    // Where it fails, records are passed on with what is known.
+    static_cast<void>(owners_.refresh());
+    for (const auto& raw : waiting_) use(tcpinfo::Record(raw), owners_.find(tcpinfo::Record(raw)));
+    waiting_.clear();
+  }
+
+ private:
+  tcpinfo::Owners owners_;
+  std::vector<tcpinfo_record> waiting_;
+};
+
 /// Records in the format that was asked for, gathered in the output's buffer. JSON and CSV with fields of which a gap
-/// record has none leave gap records out. With owners, records wait for flush(), which looks for the owners of all of
-/// them at once.
+/// record has none leave gap records out.
 class RecordWriter {
  public:
-  /// The table counts times from `start_ns`, boot time.
+  /// Owners are shown if they are to be looked for, or are given with the records. The table counts times from
+  /// `start_ns`, boot time.
   RecordWriter(Format format, const std::vector<tcpinfo::Field>& fields, TableKind kind, Output& output,
                std::optional<tcpinfo::OwnersOptions> owners = std::nullopt,
-               std::uint64_t start_ns = tcpinfo::boot_time_ns());
+               std::uint64_t start_ns = tcpinfo::boot_time_ns(), bool owners_are_given = false);
 
   void append(const tcpinfo::Record& record);
+  void append(const tcpinfo::Record& record, const tcpinfo::Owner* owner);
   /// As Output::flush().
   void flush();
   /// Records that were appended and are not written, or not whole, by event.
@@ -50,17 +80,14 @@ class RecordWriter {
     std::size_t event;
   };
 
-  void write(const tcpinfo::Record& record, const tcpinfo::Owner* owner);
-
   Format format_;
   Output& output_;
   bool tells_gaps_;  // the fields that were asked for can
   tcpinfo::JsonWriter json_;
   tcpinfo::CsvWriter csv_;
   RecordTable table_;
-  std::optional<tcpinfo::Owners> owners_;
-  std::vector<tcpinfo_record> waiting_;
   std::vector<Line> lines_;  // that the buffer holds
+  std::optional<OwnerLookUp> look_up_;
 };
 
 }  // namespace cli

@@ -3,15 +3,20 @@
 #include "record_writer.hpp"
 
 #include <malloc.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <new>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "command.hpp"
 #include "records.hpp"
 
 namespace {
@@ -111,6 +116,45 @@ TEST(RecordWriterGaps, AreALineInEveryFormat) {
 TEST(RecordWriterGaps, AreLeftOutWhereNoColumnTellsOfThem) {
   EXPECT_EQ(written(Format::kCsv, {Field::time_ns, Field::rtt}, gap()), "");
   EXPECT_EQ(written(Format::kJsonLines, {Field::rtt, Field::local_port}, gap()), "");
+}
+
+// Lines that a full disk or a reader that goes away leave unwritten are no records delivered.
+TEST(RecordWriterLosses, AreWhatWasNotWrittenWhole) {
+  std::string name = testing::TempDir() + "tcpinfo-lines-XXXXXX";
+  const int file = mkstemp(name.data());
+  ASSERT_GE(file, 0);
+  ::close(file);
+  auto output = Output::create(name);
+  RecordWriter writer(Format::kCsv, {Field::event, Field::cookie}, TableKind::kLive, output);
+  const auto append = [&](tcpinfo::Event event, std::uint64_t cookie) {
+    auto record = tcpinfo::make_record();
+    tcpinfo::set_number(record, Field::event, event);
+    tcpinfo::set_number(record, Field::cookie, cookie);
+    writer.append(tcpinfo::Record(record));
+  };
+  append(TCPINFO_EVENT_SAMPLE, 1);
+  EXPECT_EQ(writer.unwritten()[TCPINFO_EVENT_SAMPLE], 1u) << "not yet";
+  writer.flush();
+  EXPECT_EQ(writer.unwritten(), tcpinfo::EventCounts{});
+
+  append(TCPINFO_EVENT_SAMPLE, 2);
+  const auto whole = output.buffer().size();
+  append(TCPINFO_EVENT_SAMPLE, 3);
+  append(TCPINFO_EVENT_CLOSE, 4);
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  // One line and half of the next.
+  const rlimit limit{std::filesystem::file_size(name) + whole + 3, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  EXPECT_THROW(writer.flush(), Failure);
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, handler);
+  std::filesystem::remove(name);
+  const auto lost = writer.unwritten();
+  EXPECT_EQ(lost[TCPINFO_EVENT_SAMPLE], 1u);
+  EXPECT_EQ(lost[TCPINFO_EVENT_CLOSE], 1u);
+  EXPECT_EQ(tcpinfo::Statistics::sum(lost), 2u);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <time.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cmath>
@@ -33,8 +34,8 @@ namespace {
 
 struct Arguments {
   std::vector<std::string> files, fields;
-  std::optional<std::string> speed, filter, format, from, to, duration, count, stats;
-  bool info = false;
+  std::optional<std::string> speed, filter, trigger, format, from, to, duration, count, stats;
+  bool info = false, owner = false;
 };
 
 /// "2026-01-31 23:59:59.123 UTC"
@@ -141,6 +142,8 @@ std::string info_text(const Info& info) {
   line("source", source);
   if (!context.cgroup.empty()) line("cgroup", context.cgroup);
   if (!context.filter.empty()) line("filter", context.filter);
+  if (!context.trigger.empty()) line("trigger", context.trigger);
+  if (context.owners) line("owners", "recorded: replay --owner shows them");
   line("recording", fmt::format("{}, file {}", info.header.recording, info.header.file));
   std::string counts;
   for (std::size_t event = TCPINFO_EVENT_NONE + 1; event < tcpinfo::kEventCount; ++event)
@@ -190,6 +193,8 @@ std::string info_json(const Info& info) {
   number("interval_ns", static_cast<std::int64_t>(context.interval.count()));
   put(json, "cgroup", context.cgroup);
   put(json, "filter", context.filter);
+  put(json, "trigger", context.trigger);
+  flag("owners", context.owners);
   key(json, "records");
   json.StartObject();
   number("total", info.records);
@@ -228,6 +233,8 @@ class ReplayPrinter final : public Printer {
   using Printer::Printer;
   void follow(const tcpinfo::ReplaySource& source) { source_ = &source; }
 
+  void append(const tcpinfo::Record& record) override { Printer::append(record, source_->owner()); }
+
   void close(const tcpinfo::Statistics&) override {
     for (const auto& capability : source_->capabilities())
       if (!capability.available) fmt::print(stderr, "tcpinfo: {}\n", capability.detail);
@@ -239,8 +246,8 @@ class ReplayPrinter final : public Printer {
 
 Exit replay(const Arguments& given) {
   if (given.info) {
-    if (given.speed || given.filter || given.from || given.to || given.duration || given.count || given.stats ||
-        !given.fields.empty())
+    if (given.speed || given.filter || given.trigger || given.owner || given.from || given.to || given.duration ||
+        given.count || given.stats || !given.fields.empty())
       usage_error("--info takes no option but --format: it tells of whole files");
     return show_info(given);
   }
@@ -255,6 +262,7 @@ Exit replay(const Arguments& given) {
   // The first file is known once all headers were read.
   const tcpinfo::ReplaySource first({.files = options.files});
   const auto& begin = first.headers().front();
+  if (given.trigger) options.trigger = tcpinfo::Trigger::parse(*given.trigger, first.id());
   const auto begin_ns = static_cast<std::uint64_t>(begin_of(begin));
   if (given.from) options.from_ns = parse_moment("--from", *given.from, begin_ns);
   if (given.to) options.to_ns = parse_moment("--to", *given.to, begin_ns);
@@ -265,8 +273,11 @@ Exit replay(const Arguments& given) {
   settings.replay = true;
   settings.keep = {tcpinfo::Privilege::kDacReadSearch};  // further files are opened when it comes to them
   settings.stats = given.stats;
+  settings.trigger = options.trigger;
   if (given.count) settings.count = parse_count("--count", *given.count);
-  ReplayPrinter printer(Output::standard(), format, fields, std::nullopt, begin.start_ns);
+  if (given.owner && std::ranges::none_of(first.headers(), [](const auto& header) { return header.context.owners; }))
+    fmt::print(stderr, "tcpinfo: no owners were recorded; tcpinfo record --owner does so\n");
+  ReplayPrinter printer(Output::standard(), format, fields, std::nullopt, begin.start_ns, given.owner);
   return run_stream(
       settings,
       [&] {
@@ -288,6 +299,9 @@ void add_replay(CLI::App& app, Command& chosen) {
   };
   option("--speed", given->speed, "X", "1: as fast as it happened, 10: ten times as fast, max: without waiting [max]");
   option("--filter", given->filter, "EXPR", "Only these connections, as 'peer_port == 443 and address in 10.0.0.0/8'");
+  option("--trigger", given->trigger, "EXPR",
+         "Of the samples only those of which this holds, as 'rtt > 2 * min_rtt or total_retrans grows'");
+  command->add_flag("--owner", given->owner, "Add the owners that were recorded, as watch --owner shows them");
   option("--from", given->from, "MOMENT", "Only from here on: 2026-01-31T23:59:59Z, or 90s after the beginning");
   option("--to", given->to, "MOMENT", "Only until here");
   option("--duration", given->duration, "TIME", "Only so much of recorded time");
@@ -306,6 +320,7 @@ void add_replay(CLI::App& app, Command& chosen) {
       "  tcpinfo replay --speed 1 incident.zst\n"
       "  tcpinfo replay --from 2026-01-31T23:50:00Z --duration 10min --filter 'peer_port == 443' "
       "/var/log/tcpinfo/*.zst\n"
+      "  tcpinfo replay --owner --trigger 'rtt > 20ms' incident.zst\n"
       "  tcpinfo replay --format jsonl incident.zst | jq .rtt\n"
       "\n"
       "Times of records are boot time, as everywhere; moments given here are wall clock time, which the recording "

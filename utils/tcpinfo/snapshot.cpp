@@ -47,7 +47,7 @@ Exit take_snapshot(const Arguments& given) {
   SnapshotOptions options;
   options.states = parse_states(given.states);
   if (given.filter) options.filter = tcpinfo::Filter::parse(*given.filter);
-  if (given.trigger) options.trigger = tcpinfo::Trigger::parse(*given.trigger);
+  if (given.trigger) options.trigger = tcpinfo::Trigger::parse(*given.trigger, id);
   if (options.trigger.asks_for_growth())
     usage_error("--trigger: what grows shows in two samples, and a snapshot takes one (use tcpinfo watch)");
   options.cgroup = find_cgroup(given.cgroup, given.pid, given.unit);

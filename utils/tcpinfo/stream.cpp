@@ -70,7 +70,8 @@ StreamSettings check(const StreamArguments& given) {
   if (given.duration) settings.duration = parse_duration("--duration", *given.duration);
   if (given.filter) settings.filter = tcpinfo::Filter::parse(*given.filter);
   settings.filter_text = given.filter.value_or("");
-  if (given.trigger) settings.trigger = tcpinfo::Trigger::parse(*given.trigger);
+  if (given.trigger) settings.trigger = tcpinfo::Trigger::parse(*given.trigger, settings.source);
+  settings.trigger_text = given.trigger.value_or("");
   settings.cgroup = find_cgroup(given.cgroup, given.pid, given.unit);
   settings.netns = given.netns.value_or("");
   if (given.count) settings.count = parse_count("--count", *given.count);
@@ -201,12 +202,10 @@ class HangUp {
 struct Account {
   Account(const Statistics& final, const Consumer& consumer) : statistics(final), unwritten(consumer.refused()) {
     const auto thrown_away = consumer.unwritten();
+    statistics.lose_delivered(thrown_away);
     for (std::size_t event = 0; event < tcpinfo::kEventCount; ++event) {
       left[event] = final.emitted[event] - final.delivered[event] - final.lost_ring[event] - final.lost_sink[event];
       unwanted[event] = final.lost_sink[event] - unwritten[event];
-      // The source counted them as delivered: the consumer had taken them.
-      statistics.delivered[event] -= thrown_away[event];
-      statistics.lost_sink[event] += thrown_away[event];
       unwritten[event] += thrown_away[event];
     }
   }
@@ -277,7 +276,7 @@ class Stream {
       consumer_.finish();
     } catch (const OutputClosed&) {
       reader_gone_ = true;
-    } catch (const OutputInterrupted&) {
+    } catch (const OutputInterrupted&) {  // what could not be written is among the lost
     } catch (const Failure& error) {
       failure = error;
     } catch (const tcpinfo::Error& error) {
@@ -459,9 +458,10 @@ class Stream {
       default:
         break;
     }
-    failure_.emplace(kFailed, fmt::format("read from {}: {}",
-                                          settings_.replay ? "a recording" : tcpinfo::name(monitor_.source().id()),
-                                          error.message()));
+    const tcpinfo::Error told(
+        error, fmt::format("read from {}", settings_.replay ? "a recording" : tcpinfo::name(monitor_.source().id())),
+        {});
+    failure_.emplace(exit_code(told), told.what());
     loop_.stop();
   }
 

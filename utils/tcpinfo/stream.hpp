@@ -39,7 +39,7 @@ struct StreamSettings {
   std::size_t life_cycle_ring_bytes = tcpinfo::SockopsOptions{}.life_cycle_ring_bytes;
   tcpinfo::Filter filter;
   tcpinfo::Trigger trigger;
-  std::string filter_text;  // what it was made from
+  std::string filter_text, trigger_text;  // what they were made from
   bool replay = false;      // the source reads recordings
   std::optional<std::chrono::nanoseconds> duration;
   std::uint64_t count = std::numeric_limits<std::uint64_t>::max();
