@@ -175,7 +175,7 @@ Tcpinfo::Tcpinfo(const fs::path& program, const fs::path& directory, const lab::
                         .stdout_file = has_reader_ || records_.extension() == ".zst" ? fs::path() : records_,
                         .stderr_file = directory_ / "stderr"});
   if (start == Start::kBegun) return;
-  for (const auto end = steady_clock::now() + 30s; steady_clock::now() < end; std::this_thread::sleep_for(5ms)) {
+  for (const auto end = steady_clock::now() + 120s; steady_clock::now() < end; std::this_thread::sleep_for(5ms)) {
     // What it does between the attach and its first output may take long on a slow machine.
     if (attached(cgroup) > others && (has_reader_ || (fs::exists(records_) && fs::file_size(records_) > 0))) return;
     if (has_ended()) break;
