@@ -670,6 +670,8 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
   for (bool first = true, more = result.records < limit; more; first = false) {
     const auto got = impl_->rings.drain(sink, limit - result.records, impl_->closing, impl_->statistics);
     result.records += got;
+    // Who is killed in what follows, which may take long, leaves books that tell what was passed on.
+    if (impl_->pins) impl_->keep_books();
     // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
     // made it and came to its limit. So does a pass over older connections.
     more = (impl_->iterator || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
