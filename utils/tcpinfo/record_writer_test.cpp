@@ -126,7 +126,7 @@ TEST(RecordWriterLosses, AreWhatWasNotWrittenWhole) {
   ::close(file);
   auto output = Output::create(name);
   RecordWriter writer(Format::kCsv, {Field::event, Field::cookie}, TableKind::kLive, output);
-  const auto append = [&](tcpinfo::Event event, std::uint64_t cookie) {
+  const auto append = [&](std::uint64_t event, std::uint64_t cookie) {
     auto record = tcpinfo::make_record();
     tcpinfo::set_number(record, Field::event, event);
     tcpinfo::set_number(record, Field::cookie, cookie);
