@@ -57,7 +57,10 @@ void adopt_once(const lab::Cgroup& cgroup, tcpinfo::Mode mode, std::size_t socke
         source.drain([&](const tcpinfo::Record& record) { adopted += record.event() == TCPINFO_EVENT_ADOPTED; });
     if (ticked || drained.error) throw std::system_error(ticked ? ticked : drained.error, "adopt");
     if (Clock::now() - start > 60s)
-      throw std::runtime_error(fmt::format("{} of {} connections were adopted in a minute", adopted, sockets));
+      throw std::runtime_error(
+          fmt::format("{} of {} connections were adopted in a minute; beside another sock_ops program "
+                      "flags stay, by which close mode takes them for known",
+                      adopted, sockets));
   }
   times.adopt.push_back(ms_since(start));
   times.adopt_cpu.push_back(cpu_ms() - cpu);

@@ -31,7 +31,9 @@ struct SockopsOptions {
   /// 100,000 sockets take less than a second. Those are found that are in the network namespace of the caller or of a
   /// thread of the cgroup; other namespaces than the caller's need CAP_SYS_ADMIN. From kernel 6.12 on they have
   /// callbacks as all others; before, they are sampled by the sweep and their transitions come by a tracepoint, which then
-  /// runs at every change of state of any TCP socket of the host. See capabilities().
+  /// runs at every change of state of any TCP socket of the host. In close mode the callback flag alone tells whom the
+  /// source knows: a connection that has it already, from another program or a source that was killed, has its close
+  /// record and no adopted one. See capabilities().
   bool adopt = true;
   /// Polling: size of each ring buffer of samples, of which every CPU has one: a power of two and a multiple of the
   /// page size. What comes while it is full is lost, counted, and told by gap records; a sweep waits instead, while it
