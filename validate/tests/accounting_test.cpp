@@ -20,7 +20,7 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
-#include "requirements.hpp"
+#include "placed_test.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -98,9 +98,8 @@ class Books {
   std::map<std::uint64_t, Seen> connections;
 };
 
-class Accounting : public testing::Test {
+class Accounting : public lab::PlacedTest {
  protected:
-  void SetUp() override { TCPINFO_NEEDS_BPF(); }
   /// Rings of samples that hold seven records.
   tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
     tcpinfo::SockopsOptions options;
@@ -109,13 +108,6 @@ class Accounting : public testing::Test {
     options.interval = 0ns;
     options.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
     return options;
-  }
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
   }
   static std::vector<lab::Pair> connect(const lab::Socket& listener, std::size_t pairs = kPairs) {
     std::vector<lab::Pair> made;
@@ -138,9 +130,6 @@ class Accounting : public testing::Test {
       pair.server.close();
     }
   }
-
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
 };
 
 TEST_F(Accounting, AFloodOfSamplesPushesOutNoOtherRecordAndEveryLossIsTold) {

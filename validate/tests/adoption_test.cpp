@@ -27,7 +27,7 @@
 #include "crowd.hpp"
 #include "lab/lab.hpp"
 #include "neighbour.hpp"
-#include "requirements.hpp"
+#include "placed_test.hpp"
 #include "sockets.hpp"
 #include "sweeps.hpp"
 
@@ -105,9 +105,8 @@ class Watch {
   std::vector<tcpinfo_record> gaps_;
 };
 
-class Adoption : public testing::Test {
+class Adoption : public lab::PlacedTest {
  protected:
-  void SetUp() override { TCPINFO_NEEDS_BPF(); }
   tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
     tcpinfo::SockopsOptions options;
     options.cgroup = cgroup.path();
@@ -115,17 +114,7 @@ class Adoption : public testing::Test {
     options.interval = 20ms;
     return options;
   }
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
-  }
   static std::uint8_t expected_mark() { return kernel_sets_flags() ? 1 : 2; }
-
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
 };
 
 class AdoptionIp : public Adoption, public testing::WithParamInterface<Ip> {};

@@ -23,8 +23,8 @@
 #include "attached.hpp"
 #include "child.hpp"
 #include "lab/lab.hpp"
+#include "placed_test.hpp"
 #include "privileges.hpp"
-#include "requirements.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -82,10 +82,8 @@ lab::Socket take(const lab::Socket& end) {
   for (;;) pause();
 }
 
-class OwnerTest : public testing::Test {
+class OwnerTest : public lab::PlacedTest {
  protected:
-  void SetUp() override { TCPINFO_NEEDS_BPF(); }
-
   tcpinfo::SockopsOptions options(Mode mode = Mode::kState) const {
     tcpinfo::SockopsOptions options;
     options.cgroup = cgroup.path();
@@ -98,13 +96,6 @@ class OwnerTest : public testing::Test {
     options.recheck = 1ns;
     options.walk_share = 1;
     return tcpinfo::Owners(options);
-  }
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
   }
   void drain(tcpinfo::Source& source) {
     ASSERT_FALSE(source.drain([this](const Record& record) { records.push_back(record.raw()); }).error);
@@ -134,8 +125,6 @@ class OwnerTest : public testing::Test {
     EXPECT_EQ(Record(*raw).comm(), comm);
   }
 
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
   std::vector<tcpinfo_record> records;
   const std::string executable = std::filesystem::read_symlink("/proc/self/exe").string();
 };

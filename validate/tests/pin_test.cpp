@@ -25,10 +25,11 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "child.hpp"
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
-#include "requirements.hpp"
+#include "placed_test.hpp"
 #include "sockets.hpp"
 
 namespace {
@@ -62,10 +63,11 @@ class BpfFs {
   std::filesystem::path path_;
 };
 
-class Pinned : public testing::Test {
+class Pinned : public lab::PlacedTest {
  protected:
   void SetUp() override {
-    TCPINFO_NEEDS_BPF();
+    PlacedTest::SetUp();
+    if (IsSkipped()) return;
     files = std::make_unique<BpfFs>();
     pins = files->path() / "web";
   }
@@ -77,19 +79,7 @@ class Pinned : public testing::Test {
     options.pin_link = link;
     return options;
   }
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
-  }
-  unsigned attached() const {
-    const lab::Fd directory(open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    __u32 programs[64], count = std::size(programs);
-    EXPECT_EQ(bpf_prog_query(directory.get(), BPF_CGROUP_SOCK_OPS, 0, nullptr, programs, &count), 0);
-    return count;
-  }
+  unsigned attached() const { return lab::count_attached(cgroup.path()); }
   static std::vector<tcpinfo_record> drain(SockopsSource& source) {
     std::vector<tcpinfo_record> records;
     while (source.drain([&](const Record& record) { records.push_back(record.raw()); }).records > 0) {
@@ -111,8 +101,6 @@ class Pinned : public testing::Test {
       EXPECT_EQ(s.emitted[event], s.delivered[event] + s.lost_ring[event] + s.lost_sink[event]) << event;
   }
 
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
   std::unique_ptr<BpfFs> files;
   std::filesystem::path pins;
 };

@@ -2,11 +2,8 @@
 // What loads, streams and sweeps with which capabilities, and with none.
 #include <tcpinfo/privileges.hpp>
 
-#include <bpf/bpf.h>
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <sys/prctl.h>
@@ -32,6 +29,7 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
@@ -98,14 +96,6 @@ void in_thread(const std::function<void()>& function) {
   // A change of user makes the process undumpable, and then /proc/self belongs to root.
   prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
   if (failure) std::rethrow_exception(failure);
-}
-
-unsigned attached_to(const lab::Cgroup& cgroup) {
-  const int directory = ::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  __u32 ids[16], count = 16, flags = 0;
-  const int result = bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, &flags, ids, &count);
-  ::close(directory);
-  return result == 0 ? count : ~0u;
 }
 
 bool all_have(const lab::Records& records, std::initializer_list<std::uint64_t> cookies, auto&& condition) {
@@ -215,7 +205,7 @@ TEST_F(Privileged, AnOrdinaryUserWithThreeCapabilitiesHasEverySource) {
     see_sockets(*iter());
     see_sockets(*inet_diag());
   });
-  EXPECT_EQ(attached_to(cgroup_), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup_.path()), 0u);
 }
 
 // Their types are in modules on many kernels, and which those are CAP_SYS_ADMIN alone may ask.
@@ -277,7 +267,7 @@ TEST_F(Privileged, WithoutOneOfThemTheErrorNamesIt) {
       });
     }
   }
-  EXPECT_EQ(attached_to(cgroup_), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup_.path()), 0u);
 }
 
 // For an administrator CAP_SYS_ADMIN stands for the other three.
@@ -310,7 +300,7 @@ TEST_F(Privileged, StreamingAndSweepingGoOnWithNone) {
       see_sockets(*reading);
       see_sockets(*asking);
     });
-    EXPECT_EQ(attached_to(cgroup_), 0u);
+    EXPECT_EQ(lab::count_attached(cgroup_.path()), 0u);
   }
 }
 

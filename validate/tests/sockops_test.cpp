@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The sockops source against real sockets on the running kernel.
-#include <bpf/bpf.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -26,14 +25,16 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "attached.hpp"
+#include "collector.hpp"
 #include "lab/lab.hpp"
-#include "requirements.hpp"
+#include "placed_test.hpp"
 #include "sockets.hpp"
 #include "sweeps.hpp"
 
 namespace {
 
 using namespace std::chrono_literals;
+using lab::Collector;
 using lab::Ip;
 using tcpinfo::Event;
 using tcpinfo::Field;
@@ -44,56 +45,12 @@ using testing::ElementsAre;
 constexpr std::uint8_t kEstablished = 1, kSynSent = 2, kSynRecv = 3, kFinWait1 = 4, kFinWait2 = 5, kClose = 7,
                        kCloseWait = 8, kLastAck = 9;
 
-/// All records of a source, in the order of delivery.
-class Collector {
- public:
-  explicit Collector(tcpinfo::Source& source) : source_(source) {}
-
-  void drain() {
-    const auto result = source_.drain([this](const Record& record) { records_.push_back(record.raw()); });
-    ASSERT_FALSE(result.error) << result.error.message();
-  }
-  /// Drives the source as its owner would until `done` or five seconds have passed.
-  template <class Done>
-  bool until(Done done) {
-    for (const auto end = std::chrono::steady_clock::now() + 5s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(1ms)) {
-      EXPECT_FALSE(source_.tick(std::chrono::steady_clock::now()));
-      drain();
-      if (done()) return true;
-    }
-    return false;
-  }
-  void during(std::chrono::milliseconds time) {
-    const auto end = std::chrono::steady_clock::now() + time;
-    until([end] { return std::chrono::steady_clock::now() >= end; });
-  }
-  std::vector<Record> of(std::uint64_t cookie) const {
-    std::vector<Record> found;
-    for (const auto& record : records_)
-      if (record.cookie == cookie) found.emplace_back(record);
-    return found;
-  }
-  std::vector<Record> of(std::uint64_t cookie, Event event) const {
-    auto found = of(cookie);
-    std::erase_if(found, [event](const Record& record) { return record.event() != static_cast<std::uint8_t>(event); });
-    return found;
-  }
-  bool closed(std::uint64_t cookie) const { return !of(cookie, Event::kClose).empty(); }
-  const std::vector<tcpinfo_record>& all() const { return records_; }
-
- private:
-  tcpinfo::Source& source_;
-  std::vector<tcpinfo_record> records_;
-};
-
 std::size_t count_descriptors() {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
 
-class Sockops : public testing::Test {
+class Sockops : public lab::PlacedTest {
  protected:
-  void SetUp() override { TCPINFO_NEEDS_BPF(); }
   tcpinfo::SockopsOptions options(Mode mode = Mode::kPolling) const {
     tcpinfo::SockopsOptions options;
     options.cgroup = cgroup.path();
@@ -101,17 +58,6 @@ class Sockops : public testing::Test {
     options.interval = 10ms;
     return options;
   }
-  /// In the test's namespace and cgroup, so that its sockets are too.
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
-  }
-
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
 };
 
 class SockopsIp : public Sockops, public testing::WithParamInterface<Ip> {};

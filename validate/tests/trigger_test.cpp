@@ -17,8 +17,10 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "../../libtcpinfo/tests/records.hpp"
+#include "collector.hpp"
 #include "lab/lab.hpp"
 #include "lab/path.hpp"
+#include "placed_test.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 #include "trigger_check.skel.h"
@@ -159,51 +161,22 @@ TEST_F(TriggerKernel, TheLargestTriggerLoads) {
   EXPECT_LT(largest.verified_instructions(), 64 * smallest.verified_instructions()) << "each condition is seen once";
 }
 
-/// All records of a source, in the order of delivery.
-class Collector {
+class Collector : public lab::Collector {
  public:
-  explicit Collector(tcpinfo::Source& source) : source_(source) {}
-
-  void drain() {
-    const auto result = source_.drain([this](const Record& record) { records_.push_back(record.raw()); });
-    ASSERT_FALSE(result.error) << result.error.message();
-  }
-  /// Drives the source as its owner would until `done` or ten seconds have passed.
-  template <class Done>
-  bool until(Done done) {
-    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(1ms)) {
-      EXPECT_FALSE(source_.tick(std::chrono::steady_clock::now()));
-      drain();
-      if (done()) return true;
-    }
-    return false;
-  }
+  using lab::Collector::Collector;
   /// Until the source has looked at samples this many times more, wanted or not.
   bool looks(std::uint64_t count) {
     const auto looked = [this] {
-      const auto statistics = source_.statistics();
+      const auto statistics = source().statistics();
       return statistics.untriggered + statistics.emitted[TCPINFO_EVENT_SAMPLE];
     };
     const auto end = looked() + count;
     return until([&] { return looked() >= end; });
   }
-  std::vector<Record> of(std::uint64_t cookie, Event event) const {
-    std::vector<Record> found;
-    for (const auto& record : records_)
-      if (record.cookie == cookie && record.event == static_cast<std::uint8_t>(event)) found.emplace_back(record);
-    return found;
-  }
   std::size_t samples(std::uint64_t cookie) const { return of(cookie, Event::kSample).size(); }
-  bool closed(std::uint64_t cookie) const { return !of(cookie, Event::kClose).empty(); }
-  const std::vector<tcpinfo_record>& all() const { return records_; }
-
- private:
-  tcpinfo::Source& source_;
-  std::vector<tcpinfo_record> records_;
 };
 
-class TriggerSource : public TriggerKernel {
+class TriggerSource : public lab::PlacedTest {
  protected:
   tcpinfo::SockopsOptions options(std::string_view trigger, std::chrono::nanoseconds interval = 10ms) const {
     tcpinfo::SockopsOptions options;
@@ -211,13 +184,6 @@ class TriggerSource : public TriggerKernel {
     options.interval = interval;
     options.trigger = Trigger::parse(trigger);
     return options;
-  }
-  template <class Body>
-  void inside(Body body) {
-    netns.run([&] {
-      const lab::InCgroup in(cgroup);
-      body();
-    });
   }
   /// Every connection's records are numbered from 0 without a gap, though samples were refused; every sample says what
   /// user space says of it; other events say nothing.
@@ -237,9 +203,6 @@ class TriggerSource : public TriggerKernel {
       EXPECT_EQ(statistics.emitted[event], statistics.delivered[event] + statistics.lost_ring[event]) << event;
     EXPECT_EQ(Statistics::sum(statistics.delivered), collected.all().size());
   }
-
-  lab::Netns netns{"tcpinfo-test"};
-  lab::Cgroup cgroup{"tcpinfo-test"};
 };
 
 TEST_F(TriggerSource, OnlySamplesOfWhichItHoldsComeAndOpenAndCloseAlways) {
