@@ -261,7 +261,7 @@ class OneCpu {
   cpu_set_t before_{};
 };
 
-// The ring is full, so that all that is made meanwhile is lost: no record that got through wakes it, and no deadline.
+// The ring is full, so that all that is made meanwhile is lost, and no record that gets through wakes it.
 TEST_F(Accounting, ALossWhileItDrainsWakesItAgain) {
   inside([&] {
     const OneCpu one_ring;
@@ -283,7 +283,6 @@ TEST_F(Accounting, ALossWhileItDrainsWakesItAgain) {
     });
     const auto lost = source.statistics().lost_ring;
     ASSERT_GT(lost[TCPINFO_EVENT_CLOSE], books.told[TCPINFO_EVENT_CLOSE]);
-    EXPECT_GT(*source.next_deadline(), std::chrono::steady_clock::now() + 50min);
     pollfd ready{source.descriptor(), POLLIN, 0};
     EXPECT_EQ(::poll(&ready, 1, 0), 1);
     source.drain([&](const Record& record) { books.take(record); });
