@@ -564,6 +564,23 @@ TEST_F(Adoption, TheEndTakesBackWhatWasSetAndNoMore) {
   });
 }
 
+// One that wants what we do not.
+TEST_F(Adoption, FlagsThatAnotherProgramAsksForStayBesideOurs) {
+  inside([&] {
+    const lab::Flags flags;
+    const lab::Neighbour other({.cgroup = cgroup.path(), .flags = lab::kRtoFlag});
+    const auto listener = lab::listen(Ip::kV4);
+    for (const auto mode : {Mode::kPolling, Mode::kState, Mode::kClose}) {
+      SCOPED_TRACE(name(mode));
+      const Watch watch(options(mode));
+      const auto pair = lab::connected(listener, Ip::kV4);
+      const std::uint32_t ours = mode == Mode::kPolling ? lab::kStateFlag | lab::kRttFlag : lab::kStateFlag;
+      for (const auto* socket : {&pair.client, &pair.server})
+        EXPECT_EQ(flags.of(socket->cookie()), lab::kRtoFlag | ours);
+    }
+  });
+}
+
 TEST_F(Adoption, FlagsThatStayAfterSigkillDoNoHarmAndAreAdoptedAgain) {
   inside([&] {
     const lab::Flags flags;
