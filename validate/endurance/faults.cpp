@@ -148,7 +148,9 @@ Row disk_full(const FaultOptions& options) {
     fs::path path;
     ~Unmount() { lab::run_command({"umount", "-l", path.string()}); }
   } const unmount{disk};
-  Tcpinfo run(options.tcpinfo, disk / "run", cgroup, {"record", "--interval", "0", "--ring-size", "4M"});
+  // What it says goes elsewhere.
+  Tcpinfo run(options.tcpinfo, options.out / "disk-full", cgroup, {"record", "--interval", "0", "--ring-size", "4M"},
+              Tcpinfo::Start::kAttached, "", disk / "records.zst");
   const auto filler = disk / "filler";
   Load load(netns, cgroup, {.flows = kBusyFlows, .rate = 20});
   std::this_thread::sleep_for(500ms);

@@ -154,9 +154,10 @@ bool Books::balance() const {
 }
 
 Tcpinfo::Tcpinfo(const fs::path& program, const fs::path& directory, const lab::Cgroup& cgroup,
-                 std::vector<std::string> words, Start start, const std::string& through)
+                 std::vector<std::string> words, Start start, const std::string& through, const fs::path& recording)
     : directory_(directory),
-      records_(directory / (words.front() == "record" ? "records.zst" : "records.jsonl")),
+      records_(!recording.empty() ? recording
+                                  : directory / (words.front() == "record" ? "records.zst" : "records.jsonl")),
       has_reader_(!through.empty()) {
   const auto others = attached(cgroup);
   fs::remove_all(directory_);

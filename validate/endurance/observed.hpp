@@ -60,9 +60,10 @@ class Tcpinfo {
   enum class Start { kAttached, kBegun };  ///< what is waited for
 
   /// `words` are its arguments but for those of the output. `through` is a shell command through which its records go,
-  /// where not empty.
+  /// where not empty; `recording` the file that is recorded into, where not in the directory.
   Tcpinfo(const std::filesystem::path& program, const std::filesystem::path& directory, const lab::Cgroup& cgroup,
-          std::vector<std::string> words, Start start = Start::kAttached, const std::string& through = "");
+          std::vector<std::string> words, Start start = Start::kAttached, const std::string& through = "",
+          const std::filesystem::path& recording = {});
 
   pid_t pid() const noexcept { return process_->pid(); }
   void signal(int number) { process_->signal(number); }
