@@ -268,12 +268,12 @@ void Adoption::describe(Capabilities& into) const {
                           "kernel takes them from an iterator (from 6.12 on); not tried yet"});
   if (!adopts_) return;
   std::string not_seen;
-  const auto add = [&](std::size_t count, const char* what) {
-    if (count > 0) not_seen += (not_seen.empty() ? "" : "; ") + std::to_string(count) + what;
+  const auto add = [&](const char* before, std::size_t count, const char* after) {
+    if (count > 0) not_seen += (not_seen.empty() ? "" : "; ") + (before + std::to_string(count)) + after;
   };
-  add(unvisited_, " of the cgroup's threads could not be visited: needs CAP_SYS_ADMIN");
-  add(unshown_, " threads have theirs not shown: needs CAP_SYS_PTRACE");
-  add(hidden_, " threads are of other pid namespaces");
+  add("", unvisited_, " of the cgroup's could not be entered: needs CAP_SYS_ADMIN");
+  add("those of ", unshown_, " threads are not shown: needs CAP_SYS_PTRACE");
+  add("those of ", hidden_, " threads of other pid namespaces are not known");
   into.push_back({"network_namespaces", not_seen.empty(),
                   not_seen.empty() ? "those of all the cgroup's threads were visited"
                                    : not_seen + "; older connections there are not seen"});

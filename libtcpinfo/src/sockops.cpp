@@ -518,7 +518,7 @@ bool SockopsSource::Impl::finds_others() noexcept {
 }
 
 void SockopsSource::Impl::look_for_others() noexcept {
-  if (!attach_link || ticked < next_census) return;
+  if (!attach_link || is_cgroup_gone || ticked < next_census) return;
   advance(next_census, ticked, kCheckInterval);
   if (adoption.is_put_off()) adoption.begin();
   if (!finds_others()) return;
@@ -631,7 +631,8 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   const auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
   // In close mode neither a record nor a sweep tells that there are connections which another program may silence.
   std::optional<Clock::time_point> census;
-  if (impl_->attach_link && (impl_->options.mode == Mode::kClose || impl_->adoption.is_put_off()))
+  if (impl_->attach_link && !impl_->is_cgroup_gone &&
+      (impl_->options.mode == Mode::kClose || impl_->adoption.is_put_off()))
     census = impl_->next_census;
   std::optional<Clock::time_point> first;
   for (const auto& due : {sweep, census, impl_->next_drain, impl_->next_look})

@@ -374,17 +374,19 @@ TEST_F(CgroupSources, TheAttachedOneRemovedIsSaidOnce) {
   tcpinfo::SockopsSource source(options(path));
   Driven driven;
   ASSERT_FALSE(drive(source, driven, 100ms, [&] { return !driven.errors.empty(); }));
-  EXPECT_FALSE(source.next_deadline()) << "nothing is due: only the descriptor tells";
   // A neighbour's end is none of it.
   fs::create_directory(parent.path() / "other");
   fs::remove(parent.path() / "other");
   ASSERT_FALSE(drive(source, driven, 100ms, [&] { return !driven.errors.empty(); }));
+  pollfd readable{source.descriptor(), POLLIN, 0};
+  EXPECT_EQ(::poll(&readable, 1, 0), 0);
   fs::remove(path);
+  EXPECT_EQ(::poll(&readable, 1, 10'000), 1) << "the descriptor tells";
   fs::create_directory(path);  // the same name is not the same cgroup
   ASSERT_TRUE(drive(source, driven, 10s, [&] { return !driven.errors.empty(); }));
   EXPECT_EQ(driven.errors[0], tcpinfo::Errc::kCgroupGone);
   ASSERT_FALSE(drive(source, driven, 100ms, [&] { return driven.errors.size() > 1; }));
-  EXPECT_FALSE(source.next_deadline());
+  EXPECT_FALSE(source.next_deadline()) << "nothing is due any more";
 }
 
 TEST_F(CgroupSources, SocketsOfARemovedOneAreFollowedToTheirEnd) {

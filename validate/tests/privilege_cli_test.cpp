@@ -208,10 +208,10 @@ TEST_F(PrivilegeCli, WhatAdoptionDidNotReachIsSaid) {
     return told;
   };
   auto told = missing("");
-  EXPECT_THAT(told["network_namespaces"], HasSubstr("1 processes are not shown"));
+  EXPECT_THAT(told["network_namespaces"], HasSubstr("those of 1 threads are not shown"));
   EXPECT_THAT(told["owner executables"], HasSubstr("CAP_SYS_PTRACE"));
   told = missing(",+sys_ptrace");
-  EXPECT_THAT(told["network_namespaces"], HasSubstr("1 of the cgroup's processes could not be visited"));
+  EXPECT_THAT(told["network_namespaces"], HasSubstr("1 of the cgroup's could not be entered"));
   EXPECT_EQ(told.count("owner executables"), 0u);
   EXPECT_EQ(missing(",+sys_ptrace,+sys_admin").count("network_namespaces"), 0u);
 }

@@ -365,7 +365,7 @@ TEST_F(RecordCommand, AFullDiskIsAccountedForExactlyAndRecordingGoesOn) {
   recorder.signal(SIGINT);
   const auto outcome = recorder.outcome();
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("refused"));
+  EXPECT_THAT(outcome.err, HasSubstr("not written: "));
 
   const auto books = read_books(directory_ / "stats");
   const auto contents = read_recording(file);

@@ -349,7 +349,7 @@ TEST_F(Sandbox, RecordsIntoTheDirectoryOfLogs) {
   }
   expect_orderly_end();
   EXPECT_THAT(read_text(files_ / "err"),
-              AllOf(HasSubstr(" 0 lost"), HasSubstr("missing here: network_namespaces: those of 1 processes")));
+              AllOf(HasSubstr(" 0 lost"), HasSubstr("missing here: network_namespaces: those of 1 threads")));
   ASSERT_THAT(files(), SizeIs(1));
   const auto recording = files().front();
   struct stat status {};
