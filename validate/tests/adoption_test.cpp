@@ -437,7 +437,7 @@ class Load {
         open.push_back({std::move(pair), now, client, server});
       }
       close_due(Clock::now());
-      std::this_thread::sleep_for(100us);
+      std::this_thread::sleep_for(250us);  // so that rings hold what is made in a second in which nobody drains
     }
     close_due(Clock::time_point::max());
     const std::lock_guard lock(mutex_);
@@ -462,7 +462,7 @@ TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
       Load load(netns, 30ms);
       for (int round = 0; round < 25; ++round) {
         auto chosen = options(mode);
-        chosen.ring_bytes = chosen.life_cycle_ring_bytes = std::size_t{8} << 20;
+        chosen.ring_bytes = chosen.life_cycle_ring_bytes = std::size_t{16} << 20;
         Watch watch(chosen);
         Attached one{Clock::now(), {}, {}};
         watch.during(std::chrono::milliseconds(2 + round * 2));
