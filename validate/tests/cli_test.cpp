@@ -25,8 +25,10 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "attached.hpp"
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "program.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 
@@ -35,8 +37,13 @@ namespace {
 using namespace std::chrono_literals;
 using lab::Ip;
 using lab::lines;
+using lab::Outcome;
 using lab::read_text;
+using lab::run;
+using lab::Running;
+using lab::tcpinfo_command;
 using lab::TemporaryDirectory;
+using lab::Words;
 using tcpinfo::Event;
 using tcpinfo::Record;
 using testing::AllOf;
@@ -47,47 +54,8 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using testing::StartsWith;
 
-using Words = std::vector<std::string>;
-
 const std::string kTcpinfo = TCPINFO_BINARY;
 
-Words tcpinfo_command(Words words) {
-  words.insert(words.begin(), kTcpinfo);
-  return words;
-}
-
-struct Outcome {
-  int code = -1;  // -1: a signal ended it, or it did not end
-  std::string out, err;
-};
-
-class Running {
- public:
-  explicit Running(const Words& command, const lab::Netns* netns = nullptr)
-      : process_({.command = command, .netns = netns, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {}
-
-  std::filesystem::path out() const { return files_ / "out"; }
-  /// The schema, or a header, is written after the attach.
-  void until_attached() {
-    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(2ms)) {
-      if (std::filesystem::file_size(out()) > 0) return;
-      if (process_.wait(0ms)) break;
-    }
-    FAIL() << "tcpinfo wrote nothing: " << read_text(files_ / "err");
-  }
-  void signal(int number) { process_.signal(number); }
-  Outcome outcome(std::chrono::milliseconds timeout = 20s) {
-    const auto status = process_.wait(timeout);
-    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read_text(out()), read_text(files_ / "err")};
-  }
-
- private:
-  TemporaryDirectory files_;
-  lab::Process process_;
-};
-
-Outcome run(const Words& command) { return Running(command).outcome(); }
 Outcome tcpinfo_run(const Words& words) { return run(tcpinfo_command(words)); }
 
 /// By sh; $0 is the command.
@@ -95,15 +63,6 @@ Outcome shell(const std::string& script, Words arguments = {}) {
   Words command = {"bash", "-c", script, kTcpinfo};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run(command);
-}
-
-unsigned attached_programs(const lab::Cgroup& cgroup) {
-  const int directory = open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  __u32 programs[64], count = std::size(programs);
-  const int error = bpf_prog_query(directory, BPF_CGROUP_SOCK_OPS, 0, nullptr, programs, &count);
-  close(directory);
-  EXPECT_EQ(error, 0);
-  return count;
 }
 
 rapidjson::Document parse(const std::string& text) {
@@ -160,15 +119,15 @@ TEST_F(Watch, WritesTheRecordsOfAConnectionAndAccountsForThem) {
   Running watch(
       tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--interval", "10ms", "--stats", files / "stats"}));
   watch.until_attached();
-  EXPECT_EQ(attached_programs(cgroup), 1u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 1u);
   have_connection(cgroup);
   std::this_thread::sleep_for(100ms);
   watch.signal(SIGINT);
   const auto outcome = watch.outcome();
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 
-  const auto records = tcpinfo::read_json_lines(watch.out());
+  const auto records = tcpinfo::read_json_lines(watch.out_file());
   EXPECT_EQ(count(records, Event::kOpen), 2u);
   EXPECT_EQ(count(records, Event::kClose), 2u);
   EXPECT_GE(count(records, Event::kSample), 6u);
@@ -208,7 +167,7 @@ TEST_F(Watch, SaysWhatATinyRingLost) {
   expect_balanced(stats);
   EXPECT_GT(stats["lost"]["ring"]["total"].GetUint64(), 0u);
   EXPECT_THAT(outcome.err, HasSubstr("ring full"));
-  EXPECT_THAT(tcpinfo::read_json_lines(watch.out()), SizeIs(stats["written"].GetUint64()));
+  EXPECT_THAT(tcpinfo::read_json_lines(watch.out_file()), SizeIs(stats["written"].GetUint64()));
 }
 
 // Stopped for a while under load, as by a debugger or a frozen host: what was lost meanwhile is in the output.
@@ -232,7 +191,7 @@ TEST_F(Watch, SaysInItsOutputWhatWasLostWhileItWasStopped) {
   expect_balanced(stats);
   std::map<std::string, std::uint64_t> told;
   std::uint64_t gaps = 0;
-  const auto records = tcpinfo::read_json_lines(watch.out());
+  const auto records = tcpinfo::read_json_lines(watch.out_file());
   for (const auto& raw : records) {
     if (raw.event != TCPINFO_EVENT_GAP) continue;
     ++gaps;
@@ -256,7 +215,7 @@ TEST_F(Watch, CloseModeGivesOneFinalRecordAConnection) {
   watch.until_attached();
   have_connection(cgroup);
   EXPECT_EQ(watch.outcome().code, 0);
-  const auto records = tcpinfo::read_json_lines(watch.out());
+  const auto records = tcpinfo::read_json_lines(watch.out_file());
   EXPECT_THAT(records, SizeIs(2));
   EXPECT_EQ(count(records, Event::kClose), 2u);
 }
@@ -269,7 +228,7 @@ TEST_F(Watch, NamesOwnersWhereItIsAskedTo) {
   const auto take = [&](const std::string& format) {
     Running watch(tcpinfo_command({"watch", "--owner", "--cgroup", cgroup.path(), "--mode", "close", "--count", "2",
                                    "--fields", "event,pid,comm", "--format", format}));
-    for (int i = 0; i < 500 && attached_programs(cgroup) == 0; ++i) std::this_thread::sleep_for(5ms);
+    for (int i = 0; i < 500 && lab::count_attached(cgroup.path()) == 0; ++i) std::this_thread::sleep_for(5ms);
     have_connection(cgroup);
     const auto outcome = watch.outcome();
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -349,7 +308,7 @@ TEST_F(Watch, LatencyBoundsHowLongARecordWaits) {
     Running watch(tcpinfo_command({"watch", "--cgroup", cgroup.path(), "--mode", "close", "--latency", latency}));
     watch.until_attached();
     const auto until_written = [&](std::size_t wanted, std::chrono::milliseconds timeout) {
-      const auto written = [&] { return lines(read_text(watch.out())).size(); };
+      const auto written = [&] { return lines(watch.out()).size(); };
       for (const auto end = std::chrono::steady_clock::now() + timeout;
            written() < wanted && std::chrono::steady_clock::now() < end;)
         std::this_thread::sleep_for(5ms);
@@ -601,7 +560,7 @@ TEST_F(Watch, TableFitsTheWidth) {
     const lab::Cgroup cgroup("cli");
     Running watch({"env", "COLUMNS=" + std::to_string(width), kTcpinfo, "watch", "--cgroup", cgroup.path(), "--format",
                    "table", "--count", "4", "--interval", "10ms"});
-    for (int i = 0; i < 500 && attached_programs(cgroup) == 0; ++i) std::this_thread::sleep_for(5ms);
+    for (int i = 0; i < 500 && lab::count_attached(cgroup.path()) == 0; ++i) std::this_thread::sleep_for(5ms);
     have_connection(cgroup);
     const auto outcome = watch.outcome();
     ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -623,7 +582,7 @@ TEST_F(Watch, EndsQuietlyWhenItsReaderGoes) {
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.err, IsEmpty());
   EXPECT_THAT(lines(outcome.out), SizeIs(1));
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 }
 
 TEST_F(Watch, WhatItsReaderDidNotTakeIsLost) {
@@ -656,14 +615,14 @@ TEST_F(Watch, TellsOfOtherProgramsAndNotOfTheOneThatItLeft) {
   for (const auto& line : lines(outcome.err))
     if (line.find("another sock_ops program") != std::string::npos) told.push_back(line);
   EXPECT_THAT(told, ElementsAre(HasSubstr("attached to " + cgroup.path().string()))) << outcome.err;
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 }
 
 TEST_F(Watch, SaysThatTheDiskIsFull) {
   const lab::Cgroup cgroup("cli");
   expect_one_sentence(shell(R"("$0" watch --cgroup "$1" --duration 5s > /dev/full)", {cgroup.path()}), 1,
                       "No space left");
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
   const auto stats = tcpinfo_run({"watch", "--cgroup", cgroup.path(), "--duration", "10ms", "--stats", "/dev/full"});
   expect_one_sentence(stats, 1, "write to /dev/full: No space left");
   for (const char* command : {"fields", "doctor", "--help", "--version"})
@@ -702,7 +661,7 @@ TEST_F(Watch, SaysThatPrivilegesAreMissing) {
   expect_one_sentence(outcome, 77, "CAP_BPF");
   EXPECT_THAT(outcome.err, HasSubstr("tcpinfo doctor"));
   EXPECT_THAT(outcome.out, IsEmpty());
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 }
 
 TEST_F(Watch, SaysThatTypeInformationIsMissing) {
@@ -711,7 +670,7 @@ TEST_F(Watch, SaysThatTypeInformationIsMissing) {
       R"(exec unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf && exec "$0" watch --cgroup "$1" --duration 1s' "$0" "$1")",
       {cgroup.path()});
   expect_one_sentence(outcome, 77, "CONFIG_DEBUG_INFO_BTF");
-  EXPECT_EQ(attached_programs(cgroup), 0u);
+  EXPECT_EQ(lab::count_attached(cgroup.path()), 0u);
 }
 
 struct BadInput {

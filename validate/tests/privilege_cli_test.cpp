@@ -22,6 +22,7 @@
 
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "program.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 
@@ -29,14 +30,17 @@ namespace {
 
 using namespace std::chrono_literals;
 using lab::Ip;
+using lab::Outcome;
 using lab::read_text;
+using lab::run;
+using lab::Running;
 using lab::TemporaryDirectory;
+using lab::Words;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
 namespace fs = std::filesystem;
-using Words = std::vector<std::string>;
 
 const std::string kTcpinfo = TCPINFO_BINARY;
 const Words kNobody = {"setpriv",        "--reuid=65534",   "--regid=65534",
@@ -60,54 +64,15 @@ std::map<std::string, std::string> status_of(pid_t pid) {
   return values;
 }
 
-struct Outcome {
-  int code = -1;  // -1: a signal ended it, or it did not end
-  std::string out, err;
-};
+// Whether its source is open: this is the last step before records.
+bool is_open(Running& running) {
+  return running.until([&] { return status_of(running.pid())["NoNewPrivs"] == "1"; });
+}
 
-class Running {
- public:
-  explicit Running(const Words& command, const lab::Cgroup* cgroup = nullptr)
-      : process_({.command = command, .cgroup = cgroup, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {
-  }
-
-  pid_t pid() const { return process_.pid(); }
-  std::string out() const { return read_text(files_ / "out"); }
-  std::string err() const { return read_text(files_ / "err"); }
-  // Whether its source is open: this is the last step before records.
-  bool is_open() {
-    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(2ms)) {
-      if (status_of(pid())["NoNewPrivs"] == "1") return true;
-      if (process_.wait(0ms)) break;
-    }
-    ADD_FAILURE() << "does not open: " << err();
-    return false;
-  }
-  bool writes(std::string_view text) {
-    for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
-         std::this_thread::sleep_for(2ms)) {
-      if (out().find(text) != std::string::npos) return true;
-      if (process_.wait(0ms)) break;
-    }
-    ADD_FAILURE() << "does not write " << text << ": " << err();
-    return false;
-  }
-  Outcome end(int signal) {
-    process_.signal(signal);
-    return outcome();
-  }
-  Outcome outcome() {
-    const auto status = process_.wait(20s);
-    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, out(), err()};
-  }
-
- private:
-  const TemporaryDirectory files_{kOpenToAll};
-  lab::Process process_;
-};
-
-Outcome run(const Words& command) { return Running(command).outcome(); }
+Outcome end(Running& running) {
+  running.signal(SIGTERM);
+  return running.outcome();
+}
 
 std::uint64_t capabilities(const std::map<std::string, std::string>& status, const char* set) {
   return std::stoull(status.at(set), nullptr, 16);
@@ -139,17 +104,17 @@ class PrivilegeCli : public testing::Test {
   }
   // A connection that `watch` has to see from its open to its close, idle in between.
   void see_connection(Running& watch, bool drops = true) const {
-    if (drops ? !watch.is_open() : !watch.writes("schema")) return;
+    if (drops ? !is_open(watch) : !watch.until_it_writes("schema")) return;
     const lab::InCgroup in(cgroup_);
     const auto listener = lab::listen(Ip::kV4);
     lab::Socket client(Ip::kV4);
     lab::connect(client, Ip::kV4, listener.local_port());
     auto server = lab::accept(listener);
-    EXPECT_TRUE(watch.writes(R"("event":"open")"));
-    EXPECT_TRUE(watch.writes(R"("event":"sample","swept":true)"));
+    EXPECT_TRUE(watch.until_it_writes(R"("event":"open")"));
+    EXPECT_TRUE(watch.until_it_writes(R"("event":"sample","swept":true)"));
     client.close();
     server.abort();
-    EXPECT_TRUE(watch.writes(R"("event":"close")"));
+    EXPECT_TRUE(watch.until_it_writes(R"("event":"close")"));
   }
 
   const lab::Cgroup cgroup_{"tcpinfo-privilege"};
@@ -159,7 +124,7 @@ TEST_F(PrivilegeCli, WatchStreamsWithNone) {
   Running running(watch());
   see_connection(running);
   expect_only(running.pid(), 0);
-  const auto outcome = running.end(SIGTERM);
+  const auto outcome = end(running);
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.err, AllOf(HasSubstr(" 0 lost"), HasSubstr("2 connections")));
 }
@@ -178,10 +143,10 @@ TEST_F(PrivilegeCli, OlderConnectionsOfOtherNamespacesAreAdopted) {
     server = lab::accept(listener);
   });
   Running running(watch());
-  if (!running.is_open()) return;
+  if (!is_open(running)) return;
   expect_only(running.pid(), 0);
-  EXPECT_TRUE(running.writes(R"("event":"adopted")"));
-  EXPECT_EQ(running.end(SIGTERM).code, 0);
+  EXPECT_TRUE(running.until_it_writes(R"("event":"adopted")"));
+  EXPECT_EQ(end(running).code, 0);
 }
 
 // Told once, and in the statistics: the rest goes on.
@@ -222,7 +187,7 @@ TEST_F(PrivilegeCli, WithKeepPrivilegesNothingIsDropped) {
   const auto status = status_of(running.pid());
   EXPECT_EQ(capabilities(status, "CapEff"), capabilities(status_of(getpid()), "CapEff"));
   EXPECT_EQ(status.at("NoNewPrivs"), status_of(getpid()).at("NoNewPrivs"));
-  EXPECT_EQ(running.end(SIGTERM).code, 0);
+  EXPECT_EQ(end(running).code, 0);
 }
 
 TEST_F(PrivilegeCli, WithNoAdoptOlderConnectionsStayUnseen) {
@@ -234,7 +199,7 @@ TEST_F(PrivilegeCli, WithNoAdoptOlderConnectionsStayUnseen) {
   Running running({kTcpinfo, "watch", "--cgroup", cgroup_.path(), "--no-adopt", "--interval", "10ms", "--format",
                    "jsonl", "--fields", "event,swept,local_port"});
   see_connection(running);
-  const auto outcome = running.end(SIGTERM);
+  const auto outcome = end(running);
   EXPECT_EQ(outcome.code, 0);
   EXPECT_THAT(outcome.out, Not(HasSubstr("adopted\"")));
   EXPECT_THAT(outcome.out, Not(HasSubstr(":" + std::to_string(older.server.local_port()) + "}")));
@@ -250,7 +215,7 @@ TEST_F(PrivilegeCli, ARecordingThatRotatesKeepsTheRightToMakeFiles) {
   fs::permissions(directory, fs::perms::owner_all);
   Running running({kTcpinfo, "record", "--output", directory, "--rotate-time", "100ms", "--cgroup", cgroup_.path(),
                    "--interval", "10ms"});
-  if (!running.is_open()) return;
+  if (!is_open(running)) return;
   expect_only(running.pid(), bit(tcpinfo::Privilege::kDacOverride));
   const lab::InCgroup in(cgroup_);
   const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
@@ -259,13 +224,13 @@ TEST_F(PrivilegeCli, ARecordingThatRotatesKeepsTheRightToMakeFiles) {
        files_there() < 3 && std::chrono::steady_clock::now() < end;)
     std::this_thread::sleep_for(5ms);
   EXPECT_GE(files_there(), 3);
-  const auto outcome = running.end(SIGTERM);
+  const auto outcome = end(running);
   EXPECT_EQ(outcome.code, 0) << outcome.err;
 
   Running single({kTcpinfo, "record", "--output", files / "one.zst", "--cgroup", cgroup_.path()});
-  if (!single.is_open()) return;
+  if (!is_open(single)) return;
   expect_only(single.pid(), 0);
-  EXPECT_EQ(single.end(SIGTERM).code, 0);
+  EXPECT_EQ(end(single).code, 0);
 }
 
 TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
@@ -273,9 +238,9 @@ TEST_F(PrivilegeCli, WatchKeepsOnlyWhatIsAskedFor) {
   const auto expect = [&](const Words& more, std::uint64_t wanted) {
     SCOPED_TRACE(testing::PrintToString(more));
     Running running(watch(more));
-    if (!running.is_open()) return;
+    if (!is_open(running)) return;
     expect_only(running.pid(), wanted);
-    EXPECT_EQ(running.end(SIGTERM).code, 0);
+    EXPECT_EQ(end(running).code, 0);
   };
   expect({"--cost"}, bit(tcpinfo::Privilege::kBpf));
   expect({"--source", "iter"}, 0);
@@ -328,7 +293,7 @@ TEST_F(PrivilegeCli, SetcapMakesItEverybodys) {
   see_connection(running);
   expect_only(running.pid(), 0);
   EXPECT_EQ(status_of(running.pid()).at("Uid"), "65534\t65534\t65534\t65534");
-  EXPECT_EQ(running.end(SIGTERM).code, 0);
+  EXPECT_EQ(end(running).code, 0);
 }
 
 // What systemd does with the lines that the doctor gives: an ordinary user with ambient capabilities.
@@ -348,7 +313,7 @@ TEST_F(PrivilegeCli, AmbientCapabilitiesAreEnough) {
                   watch());
   see_connection(running);
   expect_only(running.pid(), 0);
-  EXPECT_EQ(running.end(SIGTERM).code, 0);
+  EXPECT_EQ(end(running).code, 0);
 }
 
 }  // namespace

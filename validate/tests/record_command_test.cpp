@@ -26,6 +26,7 @@
 
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "program.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 
@@ -33,11 +34,14 @@ namespace {
 
 using namespace std::chrono_literals;
 using lab::Ip;
+using lab::lines;
+using lab::Outcome;
+using lab::read_text;
+using lab::Running;
+using lab::TemporaryDirectory;
+using lab::Words;
 using tcpinfo::Event;
 using tcpinfo::Record;
-using lab::lines;
-using lab::read_text;
-using lab::TemporaryDirectory;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
@@ -45,7 +49,6 @@ using testing::SizeIs;
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-using Words = std::vector<std::string>;
 
 /// Of the events whose records come from the kernel.
 void expect_delivered(const tcpinfo::EventCounts& got, tcpinfo::EventCounts delivered) {
@@ -75,43 +78,7 @@ class SmallDisk {
   fs::path at_;
 };
 
-struct Outcome {
-  int code = -1;  // -1: a signal ended it, or it did not end
-  std::string out, err;
-};
-
-class Running {
- public:
-  explicit Running(Words words)
-      : process_(
-            {.command = with_name(std::move(words)), .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {}
-
-  void signal(int number) { process_.signal(number); }
-  std::string err() const { return read_text(files_ / "err"); }
-  /// Until `condition` holds: fails the test where that takes too long or the program ends.
-  template <class Condition>
-  void until(Condition condition) {
-    for (const auto end = Clock::now() + 60s; Clock::now() < end; std::this_thread::sleep_for(2ms)) {
-      if (condition()) return;
-      if (process_.wait(0ms)) break;
-    }
-    FAIL() << "in vain: " << err();
-  }
-  Outcome outcome(std::chrono::milliseconds timeout = 60s) {
-    const auto status = process_.wait(timeout);
-    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, read_text(files_ / "out"), err()};
-  }
-
- private:
-  static Words with_name(Words words) {
-    words.insert(words.begin(), TCPINFO_BINARY);
-    return words;
-  }
-  TemporaryDirectory files_;
-  lab::Process process_;
-};
-
-Outcome run(Words words) { return Running(std::move(words)).outcome(); }
+Outcome run(Words words) { return lab::run(lab::tcpinfo_command(std::move(words))); }
 
 struct Contents {
   std::vector<tcpinfo_record> records;  // without those that tell of gaps
@@ -219,7 +186,7 @@ class Load {
 
 TEST_F(RecordCommand, HoldsEveryRecordAndReplaysThem) {
   const auto file = directory_ / "a.zst";
-  Running recorder(record(file, {"--stats", (directory_ / "stats").string()}));
+  Running recorder(lab::tcpinfo_command(record(file, {"--stats", (directory_ / "stats").string()})));
   recorder.until([&] { return begun(file); });
   std::set<std::uint64_t> cookies;
   {
@@ -275,7 +242,7 @@ TEST_F(RecordCommand, HoldsEveryRecordAndReplaysThem) {
 
 TEST_F(RecordCommand, RealTimeReplayTakesItsTime) {
   const auto file = directory_ / "a.zst";
-  Running recorder(record(file));
+  Running recorder(lab::tcpinfo_command(record(file)));
   recorder.until([&] { return begun(file); });
   {
     const lab::InCgroup inside(cgroup_);
@@ -304,7 +271,7 @@ TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
   int held_up = 0;
   for (int round = 0; round < 6;) {
     const auto file = directory_ / fmt::format("{}-{}.zst", round, held_up);
-    Running recorder(record(file, {"--interval", "1ms"}));
+    Running recorder(lab::tcpinfo_command(record(file, {"--interval", "1ms"})));
     recorder.until([&] { return begun(file); });
     const lab::InCgroup inside(cgroup_);
     Load load;
@@ -347,7 +314,8 @@ TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
 TEST_F(RecordCommand, AFullDiskIsAccountedForExactlyAndRecordingGoesOn) {
   const SmallDisk disk(directory_ / "disk");
   const auto file = directory_ / "disk" / "a.zst";
-  Running recorder(record(file, {"--stats", (directory_ / "stats").string(), "--ring-size", "4M"}));
+  Running recorder(
+      lab::tcpinfo_command(record(file, {"--stats", (directory_ / "stats").string(), "--ring-size", "4M"})));
   recorder.until([&] { return begun(file); });
   disk.fill();
   {
@@ -382,7 +350,7 @@ TEST_F(RecordCommand, AFullDiskIsAccountedForExactlyAndRecordingGoesOn) {
 TEST_F(RecordCommand, ADiskThatStaysFullEndsWithAReadableFileAndAnError) {
   const SmallDisk disk(directory_ / "disk");
   const auto file = directory_ / "disk" / "a.zst";
-  Running recorder(record(file, {"--stats", (directory_ / "stats").string()}));
+  Running recorder(lab::tcpinfo_command(record(file, {"--stats", (directory_ / "stats").string()})));
   recorder.until([&] { return begun(file); });
   disk.fill();
   {
@@ -405,7 +373,8 @@ TEST_F(RecordCommand, ADiskThatStaysFullEndsWithAReadableFileAndAnError) {
 
 TEST_F(RecordCommand, ReplayShowsTheOwnersThatWereRecorded) {
   const auto file = directory_ / "a.zst";
-  Running recorder(record(file, {"--owner", "--trigger", "rtt > 0", "--stats", (directory_ / "stats").string()}));
+  Running recorder(lab::tcpinfo_command(
+      record(file, {"--owner", "--trigger", "rtt > 0", "--stats", (directory_ / "stats").string()})));
   recorder.until([&] { return begun(file); });
   std::set<std::string> cookies;
   {
@@ -451,7 +420,8 @@ TEST_F(RecordCommand, ReplayShowsTheOwnersThatWereRecorded) {
 
 TEST_F(RecordCommand, StoppedForAWhileItAccountsForAll) {
   const auto file = directory_ / "a.zst";
-  Running recorder(record(file, {"--stats", (directory_ / "stats").string(), "--ring-size", "16K"}));
+  Running recorder(
+      lab::tcpinfo_command(record(file, {"--stats", (directory_ / "stats").string(), "--ring-size", "16K"})));
   recorder.until([&] { return begun(file); });
   {
     const lab::InCgroup inside(cgroup_);
@@ -479,7 +449,7 @@ TEST_F(RecordCommand, StoppedForAWhileItAccountsForAll) {
 TEST_F(RecordCommand, RotatesIntoADirectoryAndKeepsTheNewest) {
   const auto into = directory_ / "recordings";
   fs::create_directory(into);
-  Running recorder(record(into, {"--rotate-time", "200ms", "--keep", "3"}));
+  Running recorder(lab::tcpinfo_command(record(into, {"--rotate-time", "200ms", "--keep", "3"})));
   const auto files = [&] {
     Words found;
     for (const auto& entry : fs::directory_iterator(into)) found.push_back(entry.path().string());

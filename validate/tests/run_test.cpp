@@ -29,6 +29,7 @@
 
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "program.hpp"
 #include "requirements.hpp"
 #include "sockets.hpp"
 
@@ -37,8 +38,11 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using lab::Ip;
+using lab::Outcome;
 using lab::read_text;
+using lab::Running;
 using lab::TemporaryDirectory;
+using lab::Words;
 using tcpinfo::Event;
 using tcpinfo::Record;
 using testing::AllOf;
@@ -48,41 +52,12 @@ using testing::Not;
 using testing::SizeIs;
 using testing::StartsWith;
 
-using Words = std::vector<std::string>;
-
 bool until(const std::function<bool()>& condition) {
   for (const auto end = std::chrono::steady_clock::now() + 10s; std::chrono::steady_clock::now() < end;
        std::this_thread::sleep_for(2ms))
     if (condition()) return true;
   return false;
 }
-
-struct Outcome {
-  int code = -1;  // -1: a signal ended it, or it did not end
-  std::string out, err;
-};
-
-class Running {
- public:
-  explicit Running(const Words& command)
-      : process_({.command = command, .stdout_file = files_ / "out", .stderr_file = files_ / "err"}) {}
-
-  pid_t pid() const { return process_.pid(); }
-  std::string out() const { return read_text(files_ / "out"); }
-  std::string err() const { return read_text(files_ / "err"); }
-  void signal(int number) { process_.signal(number); }
-  bool until_it_says(const std::string& text) {
-    return until([&] { return out().find(text) != std::string::npos; });
-  }
-  Outcome outcome() {
-    const auto status = process_.wait(20s);
-    return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, out(), err()};
-  }
-
- private:
-  TemporaryDirectory files_;
-  lab::Process process_;
-};
 
 Words children_of(const fs::path& cgroup) {
   Words names;
@@ -247,7 +222,7 @@ TEST_F(Run, PassesSignalsOn) {
     Running running(
         command({"bash", "-c",
                  "trap 'echo got; exit 3' " + std::to_string(number) + "; echo ready; while :; do sleep 0.02; done"}));
-    ASSERT_TRUE(running.until_it_says("ready")) << running.err();
+    ASSERT_TRUE(running.until_it_writes("ready")) << running.err();
     running.signal(number);
     const auto outcome = running.outcome();
     EXPECT_EQ(outcome.code, 3) << number << outcome.err;
@@ -269,12 +244,12 @@ TEST_F(Run, ASignalThatIsPassedOnDoesNotEndTheRecords) {
                filling + "; while [ ! -e " + (files_ / "go").string() + " ]; do sleep 0.02; done; " + connecting()},
               {"--output", pipe}));
   for (int i = 0; i < 200; ++i) lab::accept(listener_).close();
-  ASSERT_TRUE(running.until_it_says("made")) << running.err();
+  ASSERT_TRUE(running.until_it_writes("made")) << running.err();
   // The pipe is full, but for the end of a page here and there, and the writer waits.
   int waiting = 0;
   ASSERT_TRUE(until([&] { return ioctl(reader, FIONREAD, &waiting) == 0 && waiting > 60'000; })) << waiting;
   running.signal(SIGTERM);
-  ASSERT_TRUE(running.until_it_says("got"));
+  ASSERT_TRUE(running.until_it_writes("got"));
   std::ofstream(files_ / "go") << "";
   std::string text;
   std::thread taker([&] {
@@ -295,7 +270,7 @@ TEST_F(Run, ASignalThatIsPassedOnDoesNotEndTheRecords) {
 
 TEST_F(Run, ASignalThatEndsTheCommandEndsBoth) {
   Running running(command({"bash", "-c", "echo ready; exec sleep 60"}));
-  ASSERT_TRUE(running.until_it_says("ready")) << running.err();
+  ASSERT_TRUE(running.until_it_writes("ready")) << running.err();
   running.signal(SIGTERM);
   EXPECT_EQ(running.outcome().code, 128 + SIGTERM);
 }
@@ -329,7 +304,7 @@ TEST_F(Run, WithWaitASignalEndsTheWait) {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
     SCOPED_TRACE(number);
     Running running(command({"bash", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"}, {"--wait"}));
-    ASSERT_TRUE(running.until_it_says("\n"));
+    ASSERT_TRUE(running.until_it_writes("\n"));
     const auto left = static_cast<pid_t>(std::stoi(running.out()));
     // The command has ended, be it reaped or not.
     ASSERT_TRUE(until([&] { return tcpinfo::cgroup_processes(parent_.path()) == std::vector<pid_t>{left}; }));
@@ -344,8 +319,8 @@ TEST_F(Run, WithWaitASignalEndsTheWait) {
 TEST_F(Run, AfterAKillTheCommandGoesOn) {
   Running running(command({"bash", "-c", "echo $$; exec sleep 60"}));
   Running killed(command({"bash", "-c", "echo $$; exec sleep 60"}));
-  ASSERT_TRUE(killed.until_it_says("\n"));
-  ASSERT_TRUE(running.until_it_says("\n"));
+  ASSERT_TRUE(killed.until_it_writes("\n"));
+  ASSERT_TRUE(running.until_it_writes("\n"));
   const auto child = static_cast<pid_t>(std::stoi(killed.out()));
   const auto other = static_cast<pid_t>(std::stoi(running.out()));
   killed.signal(SIGKILL);
@@ -418,7 +393,7 @@ class Named : public testing::Test {
     Words words = {TCPINFO_BINARY, "watch", "--mode", "close", "--count", "2"};
     words.insert(words.end(), how.begin(), how.end());
     Running running(words);
-    ASSERT_TRUE(running.until_it_says("schema")) << running.err();
+    ASSERT_TRUE(running.until_it_writes("schema")) << running.err();
     {
       const lab::InCgroup inside(cgroup);
       const auto listener = lab::listen(Ip::kV4);
@@ -510,7 +485,7 @@ TEST_P(Gone, IsSaidInOneSentence) {
   const auto path = parent.path() / "leaf";
   fs::create_directory(path);
   Running running({TCPINFO_BINARY, "watch", "--cgroup", path, "--source", GetParam()});
-  ASSERT_TRUE(running.until_it_says("schema")) << running.err();
+  ASSERT_TRUE(running.until_it_writes("schema")) << running.err();
   std::this_thread::sleep_for(50ms);
   fs::remove(path);
   const auto outcome = running.outcome();
