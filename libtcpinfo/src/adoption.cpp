@@ -248,8 +248,7 @@ void Adoption::describe(Capabilities& into) const {
   else if (shared.refused)
     detail =
         "connections older than the attach, without callbacks, which this kernel cannot be asked for from outside "
-        "(from "
-        "6.12 on): samples come by the sweep, the end by the tracepoint";
+        "(from 6.12 on): samples come by the sweep, the end by the tracepoint";
   else if (shared.armed)
     detail = "connections older than the attach, with callbacks that the iterator asks for";
   else
@@ -274,6 +273,7 @@ void Adoption::describe(Capabilities& into) const {
   add("", unvisited_, " of the cgroup's could not be entered: needs CAP_SYS_ADMIN");
   add("those of ", unshown_, " threads are not shown: needs CAP_SYS_PTRACE");
   add("those of ", hidden_, " threads of other pid namespaces are not known");
+  if (not_seen.empty() && is_adopting()) not_seen = "not all were visited yet";
   into.push_back({"network_namespaces", not_seen.empty(),
                   not_seen.empty() ? "those of all the cgroup's threads were visited"
                                    : not_seen + "; older connections there are not seen"});

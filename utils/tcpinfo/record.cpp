@@ -228,12 +228,12 @@ void add_record(CLI::App& app, Command& chosen) {
       "  tcpinfo record -o web.zst --cgroup /sys/fs/cgroup/system.slice/nginx.service --filter 'port == 443'\n"
       "  tcpinfo record -o who.zst --owner --trigger 'total_retrans grows'      later: tcpinfo replay --owner who.zst\n"
       "\n"
-      "Records are handed to the kernel twice a second: whatever ends this process, what was recorded up to the "
-      "second\n"
-      "before can be read. What the kernel has not written when the power fails is lost, except with --sync.\n"
-      "When the disk is full, records wait in memory; then they are lost, counted, and the recording says where and "
-      "how\n"
-      "many; it goes on once there is room. Read it with tcpinfo replay.");
+      "Records are handed to the kernel twice a second: whatever ends this process, what was recorded up to the\n"
+      "second before can be read. What the kernel has not written when the power fails is lost, except with --sync.\n"
+      "When the disk is full, records wait in memory; then they are lost, counted, and the recording says where and\n"
+      "how many; it goes on once there is room. Read it with tcpinfo replay.\n"
+      "\n"
+      "Privileges are dropped as by tcpinfo watch, but for CAP_DAC_OVERRIDE where rotation may need it.");
   command->callback([given, &chosen] { chosen = [given] { return record(*given); }; });
 }
 
