@@ -76,6 +76,11 @@ void fail_load(int error, const std::string& action, const char* capabilities) {
                 "works without");
   // To whom lacks CAP_PERFMON the verifier does not know the helpers that give the kernel's structures: EINVAL.
   if ((error == EINVAL || error == EACCES) && !missing_of(capabilities).empty()) error = EPERM;
+  // libbpf tries what the kernel can do, and takes one that has no memory for a try for an old one.
+  if (error == EINVAL) {
+    const sys::Fd map(bpf_map_create(BPF_MAP_TYPE_ARRAY, nullptr, sizeof(__u32), sizeof(__u32), 1, nullptr));
+    if (!map && errno == ENOMEM) error = ENOMEM;
+  }
   fail(error, action, way_out_of(error, capabilities));
 }
 
