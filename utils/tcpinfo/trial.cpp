@@ -66,8 +66,11 @@ class TrialCgroup {
   }
   ~TrialCgroup() {
     if (is_own()) return;
-    move_to(home_);
-    rmdir(path_.c_str());
+    // A busy kernel may hold on to it for a moment.
+    for (int i = 0; i < 100; ++i, std::this_thread::sleep_for(std::chrono::milliseconds(10))) {
+      move_to(home_);
+      if (rmdir(path_.c_str()) == 0 || errno != EBUSY) break;
+    }
   }
   TrialCgroup(const TrialCgroup&) = delete;
 

@@ -298,7 +298,8 @@ TEST_F(Adoption, TwentyThousandAndMoreNoneMissedOrDoubled) {
       SCOPED_TRACE(name(mode));
       Watch watch(options(mode));
       const auto begin = Clock::now();
-      ASSERT_TRUE(watch.until([&] { return watch.all().size() >= kSockets; }, 30s));
+      ASSERT_TRUE(watch.until([&] { return watch.all().size() >= kSockets; }, 30s))
+          << watch.all().size() << ", " << watch.source().statistics().untracked << " untracked";
       RecordProperty(name(mode) == std::string("close") ? "close_ms" : "state_ms",
                      static_cast<int>((Clock::now() - begin) / 1ms));
       watch.during(50ms);

@@ -268,7 +268,8 @@ TEST_F(Watch, StopsAfterCountAndAccountsForTheRest) {
   const auto stats = parse(read_text(files / "stats"));
   EXPECT_EQ(stats["written"].GetUint64(), 3u);
   EXPECT_EQ(stats["delivered"]["total"].GetUint64(), 3u);
-  EXPECT_EQ(stats["emitted"]["total"].GetUint64(), 3u + stats["lost"]["left"]["total"].GetUint64());
+  EXPECT_EQ(stats["emitted"]["total"].GetUint64(), 3u + stats["lost"]["total"].GetUint64());
+  EXPECT_EQ(stats["lost"]["ring"]["total"].GetUint64(), 0u);
 }
 
 TEST_F(Watch, FilterKeepsOtherConnectionsOut) {
