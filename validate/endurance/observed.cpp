@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "observed.hpp"
 
-#include <bpf/bpf.h>
-#include <fcntl.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -16,8 +14,8 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "lab/fd.hpp"
 #include "lab/files.hpp"
+#include "tests/attached.hpp"
 
 namespace endurance {
 namespace {
@@ -99,15 +97,7 @@ std::string quoted(const std::string& printed) {
 }
 
 unsigned attached(const lab::Cgroup& cgroup) {
-  const lab::Fd directory(::open(cgroup.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  unsigned all = 0;
-  for (const auto type : {BPF_CGROUP_SOCK_OPS, BPF_CGROUP_INET_SOCK_CREATE}) {
-    __u32 programs[64], count = std::size(programs);
-    if (bpf_prog_query(directory.get(), type, 0, nullptr, programs, &count) != 0)
-      fail("ask which programs are attached to " + cgroup.path().string());
-    all += count;
-  }
-  return all;
+  return lab::count_attached(cgroup.path()) + lab::count_attached(cgroup.path(), BPF_CGROUP_INET_SOCK_CREATE);
 }
 
 bool detached(const lab::Cgroup& cgroup) {
