@@ -57,10 +57,11 @@ static __always_inline void request_callbacks(struct bpf_sock_ops *ctx, struct c
 /* Another program overwrote our flags. Before 6.12 only a callback of the socket itself can bring them back. */
 static __always_inline void rearm(struct bpf_sock_ops *ctx, struct connection *connection)
 {
-	struct tcpinfo_counters *count = get_counters();
+	struct tcpinfo_counters *count;
 
 	if (!(wanted_flags() & ~ctx->bpf_sock_ops_cb_flags))
 		return;
+	count = get_counters();
 	request_callbacks(ctx, connection);
 	if (connection->adopted == FOLLOWED_WITHOUT)
 		connection->adopted = FOLLOWED_BY_CALLBACKS;
@@ -101,14 +102,13 @@ static __always_inline int is_none_yet(const struct tcp_sock *tp, __u32 state)
 	return state == TCP_CLOSE || state == TCP_LISTEN || (state == TCP_SYN_SENT && !tp->segs_out);
 }
 
-/* A function of its own: a copy of all that fills a record for each program that adopts would be long to verify. */
-static __noinline int emit_adopted(const struct tcp_sock *tp, struct connection *connection, struct tcpinfo_moment *moment)
+static __always_inline void emit_adopted(const struct tcp_sock *tp, struct connection *connection,
+					 struct tcpinfo_moment *moment)
 {
 	moment->event = TCPINFO_EVENT_ADOPTED;
 	if (connection)
 		set_sampled(connection, moment->time_ns, (__u32)bpf_jiffies64());
-	emit(tp, connection, moment);
-	return 0;
+	emit_life(tp, connection, moment);
 }
 
 static __always_inline int is_ours(const struct tcp_sock *tp)
@@ -271,7 +271,7 @@ int tcpinfo_transition(const __u64 *ctx)
 	moment.old_state = old_state;
 	moment.state = new_state;
 	moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
-	emit(tp, connection, &moment);
+	emit_life(tp, connection, &moment);
 	return 0;
 }
 

@@ -171,65 +171,135 @@ static __always_inline void lose(struct tcpinfo_counters *count, struct connecti
 		ring_bell(count, at);
 }
 
+/* What is kept of the connection goes into each of its records. */
+static __always_inline void know_connection(struct tcpinfo_moment *moment, const struct connection *connection)
+{
+	moment->generation = connection->generation;
+	moment->netns_cookie = connection->netns_cookie;
+	moment->cgroup_id = connection->cgroup_id;
+	moment->adopted = connection->adopted;
+}
+
 /*
- * Takes the connection's next sequence number also when the record is lost: the gap shows, and the next record that
- * gets through says how many were lost. Without a connection the record is the only one.
+ * Counts a record and finds room for it. Takes the connection's next sequence number also when the record is lost: the
+ * gap shows, and the next record that gets through says how many were lost. Without a connection the record is the only
+ * one.
  */
+static __always_inline struct tcpinfo_record *take_room(struct tcpinfo_counters *count, void *ring, __u32 event,
+							struct connection *connection, struct tcpinfo_moment *moment)
+{
+	struct tcpinfo_record *r;
+
+	if (connection)
+		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
+	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
+	if (!r)
+		lose(count, connection, event);
+	else if (connection && *(volatile __u32 *)&connection->lost)
+		moment->lost_records = __sync_lock_test_and_set(&connection->lost, 0);
+	return r;
+}
+
+/* What is known of the moment while this compiles costs nothing: for the hot path, where it is never in memory. */
 static __always_inline void emit(const struct tcp_sock *tp, struct connection *connection,
 				 struct tcpinfo_moment *moment)
 {
 	struct tcpinfo_counters *count = get_counters();
-	struct tcpinfo_record *r;
 	__u64 event = moment->event, emitted;
-	_Bool is_selected = settings.trigger.clauses && event == TCPINFO_EVENT_SAMPLE;
-	struct draft *draft = NULL;
+	struct tcpinfo_record *r;
 	void *ring;
 
 	barrier_var(event); /* a value in a register keeps its bounds also for older verifiers */
 	if (!count || event >= TCPINFO_EVENTS)
 		return;
+	emitted = COUNT(count, emitted[event]);
+	ring = ring_of(event);
+	r = take_room(count, ring, event, connection, moment);
+	if (!r)
+		return;
+	tcpinfo_fill(r, tp, moment);
+	if (settings.trigger.grows && event != TCPINFO_EVENT_CLOSE)
+		look_at(&settings.trigger, tp, r);
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	wake_consumer(count, ring, event, emitted);
+}
+
+/*
+ * A record of a connection's life. A function of its own: a copy of all that fills a record for each program and kind
+ * would be long to verify, and a moment whose address is known elsewhere is in memory for the hot path as well.
+ */
+static __noinline int emit_life(const struct tcp_sock *tp, struct connection *connection, struct tcpinfo_moment *moment)
+{
 	if (connection) {
-		moment->generation = connection->generation;
-		moment->netns_cookie = connection->netns_cookie;
-		moment->cgroup_id = connection->cgroup_id;
-		moment->adopted = connection->adopted;
+		know_connection(moment, connection);
 	} else {
 		moment->netns_cookie = netns_cookie_of(&tp->inet_conn.icsk_inet.sk.__sk_common);
 		moment->cgroup_id = cgroup_id_of(tp);
 	}
-	if (is_selected) {
-		draft = take_draft();
-		if (draft) {
-			tcpinfo_fill(&draft->record, tp, moment);
-			if (!is_wanted(&settings.trigger, tp, &draft->record)) {
-				COUNT(count, untriggered);
-				release_draft(draft);
-				return;
-			}
+	emit(tp, connection, moment);
+	return 0;
+}
+
+static __always_inline void begin_sample(struct tcpinfo_moment *moment, const struct tcp_sock *tp,
+					 const struct connection *connection, __u64 time_ns, __u32 state, _Bool swept)
+{
+	*moment = (struct tcpinfo_moment){
+		.time_ns = time_ns,
+		.cookie = tp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter, /* its first record made it */
+		.event = TCPINFO_EVENT_SAMPLE,
+		.source = TCPINFO_SOURCE_SOCKOPS,
+		.state = state,
+		.follows = 1,
+		.swept = swept,
+	};
+	know_connection(moment, connection);
+}
+
+/* A sample that is due, if the trigger wants it. */
+static __noinline int emit_selected(const struct tcp_sock *tp, struct connection *connection, __u64 time_ns,
+				    __u32 state, _Bool swept)
+{
+	struct tcpinfo_counters *count = get_counters();
+	struct draft *draft = take_draft();
+	struct tcpinfo_moment moment;
+	struct tcpinfo_record *r;
+	__u64 emitted;
+	void *ring;
+
+	if (!count || !connection)
+		goto out;
+	begin_sample(&moment, tp, connection, time_ns, state, swept);
+	if (draft) {
+		tcpinfo_fill(&draft->record, tp, &moment);
+		if (!is_wanted(&settings.trigger, tp, &draft->record)) {
+			COUNT(count, untriggered);
+			goto out;
 		}
 	}
-	if (connection)
-		moment->sequence = __sync_fetch_and_add(&connection->sequence, 1);
-	emitted = COUNT(count, emitted[event]);
-	ring = is_selected && !draft ? NULL : ring_of(event); /* no telling whether it is wanted: lost */
-	r = ring ? bpf_ringbuf_reserve(ring, sizeof(*r), 0) : NULL;
-	if (!r) {
-		release_draft(draft);
-		lose(count, connection, event);
+	emitted = COUNT(count, emitted[TCPINFO_EVENT_SAMPLE]);
+	ring = draft ? ring_of(TCPINFO_EVENT_SAMPLE) : NULL; /* no telling whether it is wanted: lost */
+	r = take_room(count, ring, TCPINFO_EVENT_SAMPLE, connection, &moment);
+	if (r && draft) {
+		copy_draft(r, draft, &moment);
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+		wake_consumer(count, ring, TCPINFO_EVENT_SAMPLE, emitted);
+	}
+out:
+	release_draft(draft);
+	return 0;
+}
+
+static __always_inline void emit_sample(const struct tcp_sock *tp, struct connection *connection, __u64 time_ns,
+					__u32 state, _Bool swept)
+{
+	struct tcpinfo_moment moment;
+
+	if (settings.trigger.clauses) {
+		emit_selected(tp, connection, time_ns, state, swept);
 		return;
 	}
-	if (connection && *(volatile __u32 *)&connection->lost)
-		moment->lost_records = __sync_lock_test_and_set(&connection->lost, 0);
-	if (draft) {
-		copy_draft(r, draft, moment);
-		release_draft(draft);
-	} else {
-		tcpinfo_fill(r, tp, moment);
-		if (settings.trigger.grows && event != TCPINFO_EVENT_CLOSE)
-			look_at(&settings.trigger, tp, r);
-	}
-	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
-	wake_consumer(count, ring, event, emitted);
+	begin_sample(&moment, tp, connection, time_ns, state, swept);
+	emit(tp, connection, &moment);
 }
 
 #endif

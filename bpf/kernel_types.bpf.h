@@ -119,12 +119,13 @@ struct inet_sock {
 	__u8 tos;
 };
 
+/* Names are read as two words; without the alignment, which kernels give them too, the compiler reads byte by byte. */
 struct tcp_congestion_ops {
-	char name[16];
+	char name[16] __attribute__((aligned(8)));
 };
 
 struct tcp_ulp_ops {
-	char name[16];
+	char name[16] __attribute__((aligned(8)));
 };
 
 struct inet_connection_sock {

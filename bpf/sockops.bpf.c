@@ -72,9 +72,9 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 }
 
 /* A callback of a socket that we do not know: it came before the pass over those that are older than the attach. */
-static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp,
-						struct tcpinfo_moment *moment)
+static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp)
 {
+	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .follows = 1 };
 	struct connection *connection;
 
 	if (!settings.adopts || !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
@@ -83,25 +83,96 @@ static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const 
 	if (!connection)
 		return NULL;
 	request_callbacks(ctx, connection);
-	moment->cookie = cookie_of(ctx, tp);
-	emit_adopted(tp, connection, moment);
+	moment.time_ns = bpf_ktime_get_boot_ns();
+	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	moment.cookie = cookie_of(ctx, tp);
+	emit_adopted(tp, connection, &moment);
 	return connection;
+}
+
+static __always_inline void open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct tcpinfo_moment moment = {
+		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_OPEN, .follows = 1
+	};
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct connection *connection;
+
+	if (!tp)
+		return;
+	connection = begin(ctx, sk, tp);
+	if (!connection)
+		return;
+	moment.time_ns = bpf_ktime_get_boot_ns();
+	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	moment.connecting = ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB;
+	moment.old_state = moment.connecting ? TCP_CLOSE : 0;
+	moment.cookie = cookie_of(ctx, tp);
+	set_creator(&moment, sk);
+	set_sampled(connection, moment.time_ns, (__u32)bpf_jiffies64());
+	emit_life(tp, connection, &moment);
+}
+
+/* The callback comes before the socket's state is set. */
+static __always_inline void change_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u32 new_state)
+{
+	_Bool keeps_nothing = settings.mode == TCPINFO_MODE_CLOSE;
+	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .state = new_state };
+	struct connection *connection = keeps_nothing ? NULL : find(sk);
+	struct tcp_sock *tp;
+
+	if (!keeps_nothing && (connection ? is_over(connection) : !settings.adopts))
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return;
+	moment.old_state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	if (!connection && is_none_yet(tp, moment.old_state))
+		return;
+	if (!keeps_nothing) {
+		if (!connection) {
+			if (moment.old_state == TCP_SYN_RECV && new_state == TCP_CLOSE)
+				return; /* a child that never came to be a connection */
+			connection = adopt(ctx, tp);
+			if (!connection)
+				return;
+		}
+		connection->told = new_state;
+		if (new_state != TCP_CLOSE)
+			rearm(ctx, connection);
+		moment.follows = 1;
+	} else { /* whoever set the flag, it is a connection that ends */
+		if (!passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
+			return;
+		if (adoption.transitions) {
+			struct connection *told = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+
+			if (told)
+				told->told = TCP_CLOSE;
+		}
+	}
+	moment.time_ns = bpf_ktime_get_boot_ns();
+	moment.cookie = cookie_of(ctx, tp);
+	moment.event = TCPINFO_EVENT_STATE;
+	if (new_state == TCP_CLOSE) {
+		moment.event = TCPINFO_EVENT_CLOSE;
+		set_creator(&moment, sk);
+	}
+	emit_life(tp, connection, &moment);
 }
 
 SEC("sockops")
 int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 {
-	struct tcpinfo_moment moment = {
-		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1
-	};
-	__u32 op = ctx->op, jiffies = 0, new_state = 0;
-	struct connection *connection = NULL, *told = NULL;
+	__u32 op = ctx->op, jiffies, new_state;
+	struct connection *connection;
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tp;
+	__u64 time_ns;
 
 	if (!sk)
 		return 1;
-	/* First what ends here for most callbacks. */
+	/* First what ends here for most callbacks; what goes on is a sample. */
 	switch (op) {
 	case BPF_SOCK_OPS_RTT_CB:
 		if (settings.mode != TCPINFO_MODE_POLLING)
@@ -117,20 +188,21 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		if (settings.mode == TCPINFO_MODE_CLOSE)
 			return 1;
 		connection = find(sk);
-		if (connection ? is_over(connection) || settings.mode != TCPINFO_MODE_POLLING : !settings.adopts)
+		if (!connection && settings.adopts) {
+			tp = bpf_skc_to_tcp_sock(sk);
+			if (tp)
+				adopt(ctx, tp);
+			return 1;
+		}
+		if (!connection || is_over(connection) || settings.mode != TCPINFO_MODE_POLLING)
 			return 1;
 		jiffies = (__u32)bpf_jiffies64();
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		new_state = ctx->args[1];
-		if (new_state != TCP_CLOSE && settings.mode != TCPINFO_MODE_STATE)
-			return 1;
-		if (settings.mode == TCPINFO_MODE_CLOSE)
-			break;
-		connection = find(sk);
-		if (connection ? is_over(connection) : !settings.adopts)
-			return 1;
-		break;
+		if (new_state == TCP_CLOSE || settings.mode == TCPINFO_MODE_STATE)
+			change_state(ctx, sk, new_state);
+		return 1;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB: /* it was connected before; its children would inherit the flags */
 		connection = settings.mode == TCPINFO_MODE_CLOSE ? NULL : find(sk);
 		if (connection && connection->added) {
@@ -140,8 +212,8 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 		return 1;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		jiffies = (__u32)bpf_jiffies64();
-		break;
+		open(ctx, sk);
+		return 1;
 	default:
 		return 1;
 	}
@@ -149,66 +221,13 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 1;
-	moment.time_ns = bpf_ktime_get_boot_ns();
-	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	switch (op) {
-	case BPF_SOCK_OPS_RTT_CB:
-		/* A sweep may have sampled it after the clock was read. */
-		if ((__s64)(moment.time_ns - connection->sampled_ns) < (__s64)settings.interval_ns)
-			return 1;
-		rearm(ctx, connection);
-		set_sampled(connection, moment.time_ns, jiffies);
-		break;
-	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		if (!connection) {
-			adopt(ctx, tp, &moment);
-			return 1;
-		}
-		rearm(ctx, connection);
-		set_sampled(connection, moment.time_ns, jiffies);
-		break;
-	case BPF_SOCK_OPS_STATE_CB:
-		/* The callback comes before the socket's state is set. */
-		if (!connection && settings.mode != TCPINFO_MODE_CLOSE) {
-			/* Not yet a connection, or a child that never came to be one. */
-			if (is_none_yet(tp, moment.state) || (moment.state == TCP_SYN_RECV && new_state == TCP_CLOSE))
-				return 1;
-			connection = adopt(ctx, tp, &moment);
-			if (!connection)
-				return 1;
-		}
-		moment.old_state = moment.state;
-		moment.state = new_state;
-		moment.event = new_state == TCP_CLOSE ? TCPINFO_EVENT_CLOSE : TCPINFO_EVENT_STATE;
-		if (connection) {
-			connection->told = new_state;
-			if (!is_over(connection))
-				rearm(ctx, connection);
-			break;
-		}
-		/* Whoever set the flag, it is a connection that ends. */
-		if (is_none_yet(tp, moment.old_state) ||
-		    !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
-			return 1;
-		moment.follows = 0;
-		if (adoption.transitions)
-			told = bpf_sk_storage_get(&connections, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-		if (told)
-			told->told = TCP_CLOSE;
-		break;
-	default:
-		connection = begin(ctx, sk, tp);
-		if (!connection)
-			return 1;
-		set_sampled(connection, moment.time_ns, jiffies);
-		moment.connecting = op == BPF_SOCK_OPS_TCP_CONNECT_CB;
-		moment.old_state = moment.connecting ? TCP_CLOSE : 0;
-		moment.event = TCPINFO_EVENT_OPEN;
-	}
-	if (moment.event == TCPINFO_EVENT_OPEN || moment.event == TCPINFO_EVENT_CLOSE)
-		set_creator(&moment, sk);
-	moment.cookie = cookie_of(ctx, tp);
-	emit(tp, connection, &moment);
+	time_ns = bpf_ktime_get_boot_ns();
+	/* A sweep may have sampled it after the clock was read. */
+	if (op == BPF_SOCK_OPS_RTT_CB && (__s64)(time_ns - connection->sampled_ns) < (__s64)settings.interval_ns)
+		return 1;
+	rearm(ctx, connection);
+	set_sampled(connection, time_ns, jiffies);
+	emit_sample(tp, connection, time_ns, tp->inet_conn.icsk_inet.sk.__sk_common.skc_state, 0);
 	return 1;
 }
 
@@ -221,10 +240,11 @@ SEC("iter/bpf_sk_storage_map")
 int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct connection *connection = ctx->value;
-	struct tcpinfo_moment moment;
 	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
+	__u64 time_ns;
 	_Bool is_due;
+	__u32 state;
 
 	if (!sk || !connection)
 		return 0;
@@ -238,11 +258,8 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return 0;
-	moment = (struct tcpinfo_moment){
-		.source = TCPINFO_SOURCE_SOCKOPS, .event = TCPINFO_EVENT_SAMPLE, .follows = 1, .swept = 1
-	};
-	moment.state = sk->__sk_common.skc_state;
-	if (moment.state == TCP_CLOSE)
+	state = sk->__sk_common.skc_state;
+	if (state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
 	if (is_due && !ring_has_room(TCPINFO_EVENT_SAMPLE))
 		return 1; /* the read ends here, and the next one begins with this socket */
@@ -250,10 +267,9 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 		sweep.silenced++;
 	if (!is_due)
 		return 0;
-	moment.time_ns = bpf_ktime_get_boot_ns();
-	moment.cookie = sk->__sk_common.skc_cookie.counter;
+	time_ns = bpf_ktime_get_boot_ns();
 	/* Also of those without callbacks: a difference of jiffies means nothing after half of their range, 24 days at HZ 1000. */
-	set_sampled(connection, moment.time_ns, (__u32)bpf_jiffies64());
-	emit(tp, connection, &moment);
+	set_sampled(connection, time_ns, (__u32)bpf_jiffies64());
+	emit_sample(tp, connection, time_ns, state, 1);
 	return 0;
 }
