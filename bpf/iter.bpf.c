@@ -11,7 +11,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct tcpinfo_iter_settings settings;
 
-__u32 pass; /* its number, set before it begins */
+/* Set before a pass begins. */
+__u32 pass;	     /* its number */
+__u64 own_listener; /* cookie of a socket that is no part of what is looked at; 0: there is none */
 
 /* One reader at a time runs this program, and a record is too large for the stack. */
 struct tcpinfo_record scratch;
@@ -88,6 +90,8 @@ int tcpinfo_iter(struct bpf_iter__tcp *ctx)
 	if (moment.state > 31 || !(settings.states & (1U << moment.state)) || !passes_filter(&settings.filter, skc))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
+	if (own_listener && (__u64)skc->skc_cookie.counter == own_listener)
+		return 0;
 	if (settings.cgroup_id &&
 	    !(tp && is_below_cgroup(tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup, settings.cgroup_id)))
 		return 0;

@@ -132,9 +132,7 @@ void Adoption::enter_next() {
   int error = 0;
   const auto open = [&]() noexcept {
     error = sys::fault("begin adoption");
-    if (error) return;
-    iterator_.reset(bpf_iter_create(pass_link_.descriptor()));
-    if (!iterator_) error = errno;
+    if (!error) error = iterator_.begin(pass_link_.descriptor());
   };
   try {
     if (is_own)

@@ -16,6 +16,7 @@
 #include "adoption.h"
 #include "bpf.hpp"
 #include "system.hpp"
+#include "tcp_iterator.hpp"
 
 namespace tcpinfo {
 
@@ -89,7 +90,7 @@ class Adoption {
   std::size_t unvisited_ = 0;                // namespaces, in this pass
   std::size_t unshown_ = 0;                  // threads whose namespace was not shown, in this pass
   std::size_t hidden_ = 0;                   // threads that have no number here, in this round
-  sys::Fd iterator_;
+  TcpIterator iterator_;
 };
 
 }  // namespace tcpinfo

@@ -20,6 +20,7 @@
 #include "libbpf_log.hpp"
 #include "netns.hpp"
 #include "system.hpp"
+#include "tcp_iterator.hpp"
 
 namespace tcpinfo {
 namespace {
@@ -44,7 +45,7 @@ struct IterSource::Impl {
   Netns netns;
   std::unique_ptr<struct iter, SkeletonDeleter> skeleton;
   bpf::Link link;
-  sys::Fd iterator;  // of the pass under way
+  TcpIterator iterator;  // of the pass under way
   std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(kBufferBytes);
   Statistics totals;
   Examiner examiner;
@@ -54,18 +55,19 @@ struct IterSource::Impl {
   bool stopped = false;
 
   void load();
-  sys::Fd open_iterator() const;
+  void begin_pass();
   void finish(bool whole) noexcept;
   void deliver(const RecordSink& sink, std::span<std::byte> bytes, DrainResult& result) noexcept;
 };
 
-IterSource::Impl::Impl(const IterOptions& chosen) : options(chosen), netns(chosen.netns.string()), examiner(chosen.trigger) {
+IterSource::Impl::Impl(const IterOptions& chosen)
+    : options(chosen), netns(chosen.netns.string()), examiner(chosen.trigger) {
   if (options.interval <= std::chrono::nanoseconds::zero())
     throw Error(make_error_code(Errc::kInvalidOption), "set the interval of the passes", "it is more than 0");
   const LibbpfLog log;
   load();
   // A pass that is given up at once: what the kernel refuses, it refuses here.
-  iterator = open_iterator();
+  begin_pass();
   iterator.reset();
 }
 
@@ -100,17 +102,15 @@ void IterSource::Impl::load() {
 }
 
 // An iterator sees the namespace in which it was made.
-sys::Fd IterSource::Impl::open_iterator() const {
-  sys::Fd opened;
+void IterSource::Impl::begin_pass() {
   int error = 0;
   netns.run([&]() noexcept {
     error = sys::fault("open iterator");
-    if (error) return;
-    opened.reset(bpf_iter_create(link.descriptor()));
-    if (!opened) error = errno;
+    if (!error) error = iterator.begin(link.descriptor());
   });
   if (error) bpf::fail(error, "begin a pass of the TCP iterator", bpf::way_out_of(error, kCapabilities));
-  return opened;
+  skeleton->bss->pass = pass;
+  skeleton->bss->own_listener = iterator.own_listener();
 }
 
 void IterSource::Impl::finish(bool whole) noexcept {
@@ -164,17 +164,15 @@ std::error_code IterSource::tick(Clock::time_point now) noexcept {
   if (!self.skeleton || self.stopped || now < self.next_pass) return {};
   // What was missed is not made up for: a pass that takes longer than the interval makes the next one wait.
   self.next_pass += std::chrono::duration_cast<Clock::duration>(self.options.interval);
-  if (self.next_pass <= now)
-    self.next_pass = now + std::chrono::duration_cast<Clock::duration>(self.options.interval);
+  if (self.next_pass <= now) self.next_pass = now + std::chrono::duration_cast<Clock::duration>(self.options.interval);
 
   if (self.iterator) return {};
   struct stat status {};
-  if (!self.options.cgroup.empty() && (stat(self.options.cgroup.c_str(), &status) != 0 ||
-                                       status.st_ino != self.skeleton->rodata->settings.cgroup_id))
+  if (!self.options.cgroup.empty() &&
+      (stat(self.options.cgroup.c_str(), &status) != 0 || status.st_ino != self.skeleton->rodata->settings.cgroup_id))
     return make_error_code(Errc::kCgroupGone);
   try {
-    self.skeleton->bss->pass = self.pass;
-    self.iterator = self.open_iterator();
+    self.begin_pass();
     return {};
   } catch (const std::system_error& error) {
     return error.code();
@@ -204,8 +202,8 @@ DrainResult IterSource::drain(RecordSink sink, std::size_t limit) noexcept {
 
 Capabilities IterSource::capabilities() const {
   const bool loaded = static_cast<bool>(impl_->link);
-  return {{"passes", loaded, loaded ? "iter/tcp: every socket of the network namespace, each read under its lock"
-                                    : "closed"},
+  return {{"passes", loaded,
+           loaded ? "iter/tcp: every socket of the network namespace, each read under its lock" : "closed"},
           {"cgroup_filter", loaded, loaded ? "the kernel leaves out sockets of other cgroups" : "closed"}};
 }
 

@@ -44,6 +44,7 @@ constexpr const char* kCapabilities = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 constexpr std::chrono::milliseconds kFirstLook{10}, kLongestPause{500};
 constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
 constexpr nanoseconds kCheckInterval = std::chrono::seconds(1);  // whether others overwrote our callback flags
+constexpr int kWalkShare = 1000;  // of our time: what walks over all cgroups below may take is one part in so many
 
 // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
 void advance(Source::Clock::time_point& due, Source::Clock::time_point now, nanoseconds step) noexcept {
@@ -140,7 +141,8 @@ struct SockopsSource::Impl {
   unsigned made_in = fork_generation();
   bool draining = false;
   bool has_others = false;        // another sock_ops program runs for the cgroup
-  bool has_others_below = false;  // or did when we attached: to look is long
+  bool has_others_below = false;  // or for one below it, by the last walk over those
+  Clock::time_point next_walk{};  // where there are many it is long, and seldom
   bool closing = false;  // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
@@ -380,8 +382,7 @@ void SockopsSource::Impl::attach() {
   const auto now = Clock::now();
   next_samples = now + interval;
   next_check = next_census = now + kCheckInterval;
-  has_others = has_others_below = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
-  if (has_others) adoption.watch_transitions();
+  finds_others();
   if (sweep_link) next_sweep = now + visit_interval;
   watch_cgroup();
 }
@@ -512,7 +513,15 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
 
 // Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint sees.
 bool SockopsSource::Impl::finds_others() noexcept {
-  has_others = has_others_below || has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
+  const auto begin = Clock::now();
+  const bool walks = begin >= next_walk;
+  const auto found = has_other_sock_ops_program(options.cgroup, program_id, walks);
+  if (walks) {
+    const auto end = Clock::now();
+    next_walk = end + kWalkShare * (end - begin);
+    has_others_below = found.value_or(has_others_below);
+  }
+  has_others = has_others_below || found.value_or(has_others);
   if (has_others) adoption.watch_transitions();
   return has_others;
 }
