@@ -28,9 +28,9 @@
 #include "lab/fd.hpp"
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "lab/neighbour.hpp"
 #include "load.hpp"
 #include "rows.hpp"
-#include "tests/neighbour.hpp"
 
 namespace endurance {
 namespace {

@@ -14,8 +14,8 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "lab/attached.hpp"
 #include "lab/files.hpp"
-#include "tests/attached.hpp"
 
 namespace endurance {
 namespace {

@@ -20,8 +20,8 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "placed_test.hpp"
-#include "sockets.hpp"
 
 namespace {
 

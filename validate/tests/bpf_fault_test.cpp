@@ -14,15 +14,15 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "attached.hpp"
+#include "lab/attached.hpp"
 #include "lab/lab.hpp"
 #include "requirements.hpp"
 #include "system.hpp"
 
 namespace {
 
-// Nothing is pinned: programs, maps and links live by this process's descriptors. What is attached to the cgroup is asked
-// for too.
+// Nothing is pinned: programs, maps and links live by this process's descriptors. What is attached to the cgroup is
+// asked for too.
 struct Left {
   std::size_t descriptors;
   __u32 attached, creators;
@@ -50,7 +50,8 @@ const Case kCases[] = {
        options.owners = true;
        return std::make_unique<tcpinfo::SockopsSource>(options);
      },
-     {"open skeleton", "load", "map ring", "map ring data", "create ring", "give rings to CPUs", "attach sweep", "open cgroup", "attach sock_create", "attach sock_ops"}},
+     {"open skeleton", "load", "map ring", "map ring data", "create ring", "give rings to CPUs", "attach sweep",
+      "open cgroup", "attach sock_create", "attach sock_ops"}},
     {"iter",
      [](const lab::Cgroup&) -> std::unique_ptr<tcpinfo::Source> {
        return std::make_unique<tcpinfo::IterSource>(tcpinfo::IterOptions{});

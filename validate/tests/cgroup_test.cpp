@@ -25,8 +25,8 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 
 namespace {
 

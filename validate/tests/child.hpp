@@ -13,7 +13,7 @@
 #include <functional>
 #include <stdexcept>
 
-#include "sockets.hpp"
+#include "lab/sockets.hpp"
 
 namespace lab {
 

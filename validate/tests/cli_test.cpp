@@ -25,12 +25,12 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "attached.hpp"
+#include "lab/attached.hpp"
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "program.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 
 namespace {
 

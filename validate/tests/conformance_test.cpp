@@ -17,9 +17,9 @@
 
 #include "../../libtcpinfo/tests/tcp_info_members.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "privileges.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 #include "sources.hpp"
 
 namespace {
@@ -598,8 +598,8 @@ TEST_P(AnySnapshot, WhatIsNoFullSocketHasItsIdentityAndNothingElse) {
 
     pair.server.close();
     std::this_thread::sleep_for(10ms);
-    auto time_wait = open({.states = tcpinfo::kTimeWaitState,
-                           .filter = Filter::parse("local_port == " + std::to_string(port))});
+    auto time_wait =
+        open({.states = tcpinfo::kTimeWaitState, .filter = Filter::parse("local_port == " + std::to_string(port))});
     records = lab::snapshot(*time_wait);
     ASSERT_EQ(records.size(), 1u);
     const Record record(records[0]);

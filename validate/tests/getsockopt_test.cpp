@@ -16,8 +16,8 @@
 #include <tcpinfo/tcp_info.hpp>
 
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 
 namespace {
 

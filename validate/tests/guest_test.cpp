@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-// What this repository's development kernel has not and Debian's kernels have: congestion controls as modules, and a path
-// that loses, duplicates, reorders and marks packets (netem); and a clock that only we look at. utils/kernel-matrix runs
-// these in guests.
+// What this repository's development kernel has not and Debian's kernels have: congestion controls as modules, and a
+// path that loses, duplicates, reorders and marks packets (netem); and a clock that only we look at.
+// utils/kernel-matrix runs these in guests.
 #include <linux/inet_diag.h>
 #include <poll.h>
 #include <sys/wait.h>
@@ -30,8 +30,8 @@
 
 #include "../../libtcpinfo/tests/tcp_info_members.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 #include "sources.hpp"
 
 namespace {
@@ -173,8 +173,8 @@ class Guest : public testing::Test {
   static bool command(const std::string& text) { return std::system((text + " 2> /dev/null").c_str()) == 0; }
   bool path(const std::string& treatment) {
     // Replaced twice: a change would keep netem's ecn.
-    return cut_path() &&
-           command(fmt::format("tc -n {} qdisc replace dev port2 root netem limit 10000 {}", middle_->name(), treatment));
+    return cut_path() && command(fmt::format("tc -n {} qdisc replace dev port2 root netem limit 10000 {}",
+                                             middle_->name(), treatment));
   }
   bool cut_path() { return command(fmt::format("tc -n {} qdisc replace dev port2 root blackhole", middle_->name())); }
   /// Whether the kernel has it; loads its module. Before a source is opened: one learns of a module's types only then.
@@ -258,8 +258,8 @@ class Guest : public testing::Test {
     return last;
   }
 
-  /// Lets data flow and stops it, with the path cut or, each third time, with all data delivered, compares at each stop,
-  /// until every wanted field was seen with another value than 0, by getsockopt and so by every source.
+  /// Lets data flow and stops it, with the path cut or, each third time, with all data delivered, compares at each
+  /// stop, until every wanted field was seen with another value than 0, by getsockopt and so by every source.
   void expect_seen(const lab::Pair& pair, const std::string& treatment, const std::set<Field>& all,
                    const std::string& before_cut = {}) {
     auto wanted = all;
@@ -363,7 +363,8 @@ TEST_F(Guest, LossDuplicationAndReorderingAreCountedAlikeByAllSources) {
 
 TEST(GuestClock, AStepOfTheClockDuringARunChangesNoVerdict) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  if (!std::getenv("TCPINFO_GUEST")) GTEST_SKIP() << "needs a machine of its own (TCPINFO_GUEST): the clock is everybody's";
+  if (!std::getenv("TCPINFO_GUEST"))
+    GTEST_SKIP() << "needs a machine of its own (TCPINFO_GUEST): the clock is everybody's";
   if (lab::Process({.command = {"iperf3", "--version"}}).wait(10s) != 0) GTEST_SKIP() << "needs iperf3";
   char name[] = "/tmp/guest-test-XXXXXX";
   const std::filesystem::path directory = mkdtemp(name);

@@ -23,7 +23,7 @@
 #include "inet_diag_bytecode.hpp"
 #include "inet_diag_parser.hpp"
 #include "lab/lab.hpp"
-#include "sockets.hpp"
+#include "lab/sockets.hpp"
 #include "system.hpp"
 
 namespace {

@@ -20,8 +20,8 @@
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "privileges.hpp"
-#include "sockets.hpp"
 #include "sources.hpp"
 
 #ifndef SO_NETNS_COOKIE

@@ -16,8 +16,8 @@
 #include <iterator>
 #include <memory>
 #include <optional>
-#include <set>
 #include <ostream>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,8 +25,8 @@
 #include <tcpinfo/error.hpp>
 
 #include "lab/emulator.hpp"
+#include "lab/sockets.hpp"
 #include "lab/tun_device.hpp"
-#include "sockets.hpp"
 
 namespace lab {
 // Its name in a test's.

@@ -25,12 +25,12 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "attached.hpp"
 #include "child.hpp"
+#include "lab/attached.hpp"
 #include "lab/fd.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "placed_test.hpp"
-#include "sockets.hpp"
 
 namespace {
 

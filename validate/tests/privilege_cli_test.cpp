@@ -22,9 +22,9 @@
 
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "program.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 
 namespace {
 

@@ -29,10 +29,10 @@
 
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "attached.hpp"
+#include "lab/attached.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 #include "sources.hpp"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sockets.hpp"
+#include "lab/sockets.hpp"
 
 namespace lab {
 

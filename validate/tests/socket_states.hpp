@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "lab/tun_link.hpp"
-#include "sockets.hpp"
 
 /// Sockets of this process in randomised TCP states, made over a link that loses, delays, doubles and marks what it is
 /// told to. What happens follows from a seed, as far as the kernel's own timers let it.

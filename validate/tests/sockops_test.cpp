@@ -24,11 +24,11 @@
 #include <tcpinfo/format.hpp>
 #include <tcpinfo/tcpinfo.hpp>
 
-#include "attached.hpp"
 #include "collector.hpp"
+#include "lab/attached.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "placed_test.hpp"
-#include "sockets.hpp"
 #include "sweeps.hpp"
 
 namespace {

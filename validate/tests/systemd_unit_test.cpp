@@ -41,8 +41,8 @@
 
 #include "lab/files.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 
 namespace {
 

@@ -20,9 +20,9 @@
 #include "collector.hpp"
 #include "lab/lab.hpp"
 #include "lab/path.hpp"
+#include "lab/sockets.hpp"
 #include "placed_test.hpp"
 #include "requirements.hpp"
-#include "sockets.hpp"
 #include "trigger_check.skel.h"
 
 namespace {
@@ -324,8 +324,8 @@ TEST_F(TriggerSource, ASecondConnectionOfASocketBeginsAnew) {
   });
 }
 
-/// A listener behind a path, outside of the cgroup. To be made outside of the namespace: older kernels (6.1, 6.12) want a
-/// device's name to be free also where it is asked for.
+/// A listener behind a path, outside of the cgroup. To be made outside of the namespace: older kernels (6.1, 6.12) want
+/// a device's name to be free also where it is asked for.
 struct Far {
   Far(const lab::Netns& near, const lab::PathOptions& path) : path_(near, netns_, middle_, path) {
     netns_.run([&] {

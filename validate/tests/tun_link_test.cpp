@@ -9,8 +9,8 @@
 #include <cstdio>
 #include <memory>
 
+#include "lab/sockets.hpp"
 #include "lab/tun_device.hpp"
-#include "sockets.hpp"
 
 namespace {
 

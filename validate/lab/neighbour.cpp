@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "neighbour.hpp"
+#include "lab/neighbour.hpp"
 
 #include <fcntl.h>
 #include <unistd.h>

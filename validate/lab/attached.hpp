@@ -12,7 +12,7 @@
 #include <string>
 
 #include "lab/fd.hpp"
-#include "sockets.hpp"
+#include "lab/sockets.hpp"
 
 /// What is attached of a test's own. What else the host has is not counted: others come and go.
 namespace lab {

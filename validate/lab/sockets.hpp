@@ -32,7 +32,8 @@ class Socket {
  public:
   Socket() = default;
   explicit Socket(int fd) : fd_(fd) {}
-  explicit Socket(Ip ip) : fd_(check(::socket(ip == Ip::kV4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")) {}
+  explicit Socket(Ip ip)
+      : fd_(check(::socket(ip == Ip::kV4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")) {}
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   Socket& operator=(Socket&& other) noexcept {
     close();
@@ -55,7 +56,8 @@ class Socket {
   void send(std::size_t bytes) const {
     const std::string data(bytes, 'x');
     for (std::size_t done = 0; done < bytes;)
-      done += static_cast<std::size_t>(check(static_cast<int>(::send(fd_, data.data() + done, bytes - done, MSG_NOSIGNAL)), "send"));
+      done += static_cast<std::size_t>(
+          check(static_cast<int>(::send(fd_, data.data() + done, bytes - done, MSG_NOSIGNAL)), "send"));
   }
   void receive(std::size_t bytes) const {
     std::string data(bytes, '\0');
