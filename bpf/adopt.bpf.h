@@ -36,6 +36,31 @@ static __always_inline __u32 flags_of(const struct tcp_sock *tp)
 	return *(volatile __u8 *)&tp->bpf_sock_ops_cb_flags;
 }
 
+enum cgroup_bpf_attach_type { CGROUP_SOCK_OPS = 3 }; /* the running kernel's value is asked for */
+
+/* Whether so many sock_ops programs, or more, run for the socket: those of its cgroup and of all above it. */
+static __always_inline int runs_programs(const struct tcp_sock *tp, __u32 number)
+{
+	const struct cgroup *cgroup = tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup;
+	__u64 type = bpf_core_enum_value(enum cgroup_bpf_attach_type, CGROUP_SOCK_OPS);
+	const struct bpf_prog_array *array = NULL;
+	const struct bpf_prog *program = NULL;
+	const char *item;
+
+	if (bpf_probe_read_kernel(&array, sizeof(array), (const char *)&cgroup->bpf.effective + type * sizeof(array)))
+		return 0;
+	item = (const char *)array + bpf_core_field_offset(struct bpf_prog_array, items) +
+	       (number - 1) * bpf_core_type_size(struct bpf_prog_array_item);
+	return !bpf_probe_read_kernel(&program, sizeof(program), item) && program; /* the last one is followed by NULL */
+}
+
+/* Ours is one of them. It may share callback flags with others, who may overwrite them: user space takes care of that. */
+static __always_inline void look_for_others(const struct tcp_sock *tp)
+{
+	if (!adoption.others && runs_programs(tp, 2))
+		adoption.others = 1;
+}
+
 static __always_inline void set_sampled(struct connection *connection, __u64 time_ns, __u32 jiffies)
 {
 	connection->sampled_ns = time_ns;
@@ -76,6 +101,7 @@ static __always_inline void rearm(struct bpf_sock_ops *ctx, struct connection *c
 static __always_inline struct connection *follow(const struct tcp_sock *tp, struct connection *connection, __u32 adopted)
 {
 	if (connection) {
+		connection->sampled_ns = 0;
 		connection->generation++;
 		connection->sequence = 0;
 		connection->lost = 0;
@@ -153,7 +179,8 @@ int tcpinfo_adopt(struct bpf_iter__tcp *ctx)
 	if (adoption.clearing) {
 		__u32 added = keeps_nothing ? wanted : connection ? connection->added : 0;
 
-		if (before & added)
+		/* Another program may have asked since for what we were the first to set: it stays. */
+		if ((before & added) && !runs_programs(tp, 1))
 			set_flags(skc, tp, before & ~added);
 		if (connection)
 			connection->added = 0;
@@ -161,6 +188,7 @@ int tcpinfo_adopt(struct bpf_iter__tcp *ctx)
 	}
 	if (is_none_yet(tp, state))
 		return 0;
+	look_for_others(tp);
 	missing = wanted & ~before;
 	is_new = keeps_nothing ? missing != 0 : !connection || is_over(connection);
 	if (is_new && (!settings.adopts || !passes_filter(&settings.filter, skc)))

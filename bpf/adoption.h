@@ -14,7 +14,7 @@ struct tcpinfo_adoption {
 	__u32 again;	/* not the first pass: whom it finds without memory for them was counted */
 	__u32 all_known; /* the first round is over: in close mode whoever lacks the flag lost it */
 	__u32 transitions; /* the tracepoint is attached: in close mode it has to learn whom a callback told of */
-	__u32 reserved;
+	__u32 others; /* another sock_ops program was seen to run for a socket of the cgroup */
 };
 
 /* What a sweep is for, and what it found. One runs at a time. */

@@ -89,9 +89,9 @@ int tcpinfo_iter(struct bpf_iter__tcp *ctx)
 	moment.state = state_of(skc);
 	if (moment.state > 31 || !(settings.states & (1U << moment.state)) || !passes_filter(&settings.filter, skc))
 		return 0;
-	tp = bpf_skc_to_tcp_sock(skc);
 	if (own_listener && (__u64)skc->skc_cookie.counter == own_listener)
 		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
 	if (settings.cgroup_id &&
 	    !(tp && is_below_cgroup(tp->inet_conn.icsk_inet.sk.sk_cgrp_data.cgroup, settings.cgroup_id)))
 		return 0;

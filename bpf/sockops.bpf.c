@@ -72,21 +72,26 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 }
 
 /* A callback of a socket that we do not know: it came before the pass over those that are older than the attach. */
-static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp)
+static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp,
+						struct tcpinfo_moment *moment)
 {
-	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .follows = 1 };
+	struct tcpinfo_counters *count = get_counters();
 	struct connection *connection;
 
 	if (!settings.adopts || !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
 		return NULL;
 	connection = follow(tp, NULL, FOLLOWED_BY_CALLBACKS);
-	if (!connection)
+	if (!connection) {
+		if (count)
+			COUNT(count, untracked);
 		return NULL;
+	}
 	request_callbacks(ctx, connection);
-	moment.time_ns = bpf_ktime_get_boot_ns();
-	moment.state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	moment.cookie = cookie_of(ctx, tp);
-	emit_adopted(tp, connection, &moment);
+	moment->time_ns = bpf_ktime_get_boot_ns();
+	moment->state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	moment->cookie = cookie_of(ctx, tp);
+	moment->follows = 1;
+	emit_adopted(tp, connection, moment);
 	return connection;
 }
 
@@ -100,6 +105,7 @@ static __always_inline void open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 
 	if (!tp)
 		return;
+	look_for_others(tp);
 	connection = begin(ctx, sk, tp);
 	if (!connection)
 		return;
@@ -117,23 +123,24 @@ static __always_inline void open(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 static __always_inline void change_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u32 new_state)
 {
 	_Bool keeps_nothing = settings.mode == TCPINFO_MODE_CLOSE;
-	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS, .state = new_state };
+	struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS };
 	struct connection *connection = keeps_nothing ? NULL : find(sk);
 	struct tcp_sock *tp;
+	__u32 old_state;
 
 	if (!keeps_nothing && (connection ? is_over(connection) : !settings.adopts))
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;
-	moment.old_state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
-	if (!connection && is_none_yet(tp, moment.old_state))
+	old_state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	if (!connection && is_none_yet(tp, old_state))
 		return;
 	if (!keeps_nothing) {
 		if (!connection) {
-			if (moment.old_state == TCP_SYN_RECV && new_state == TCP_CLOSE)
+			if (old_state == TCP_SYN_RECV && new_state == TCP_CLOSE)
 				return; /* a child that never came to be a connection */
-			connection = adopt(ctx, tp);
+			connection = adopt(ctx, tp, &moment);
 			if (!connection)
 				return;
 		}
@@ -153,6 +160,8 @@ static __always_inline void change_state(struct bpf_sock_ops *ctx, struct bpf_so
 	}
 	moment.time_ns = bpf_ktime_get_boot_ns();
 	moment.cookie = cookie_of(ctx, tp);
+	moment.old_state = old_state;
+	moment.state = new_state;
 	moment.event = TCPINFO_EVENT_STATE;
 	if (new_state == TCP_CLOSE) {
 		moment.event = TCPINFO_EVENT_CLOSE;
@@ -189,9 +198,11 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 			return 1;
 		connection = find(sk);
 		if (!connection && settings.adopts) {
+			struct tcpinfo_moment moment = { .source = TCPINFO_SOURCE_SOCKOPS };
+
 			tp = bpf_skc_to_tcp_sock(sk);
 			if (tp)
-				adopt(ctx, tp);
+				adopt(ctx, tp, &moment);
 			return 1;
 		}
 		if (!connection || is_over(connection) || settings.mode != TCPINFO_MODE_POLLING)
@@ -249,7 +260,7 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!sk || !connection)
 		return 0;
 	sweep.visits++;
-	if (is_over(connection))
+	if (is_over(connection) || !connection->sampled_ns) /* its first record is being made */
 		return 0;
 	is_due = !sweep.samples_none &&
 		 (__s64)(sweep.time_ns - connection->sampled_ns) >= (__s64)(settings.sweep_interval_ns / 4 * 3);

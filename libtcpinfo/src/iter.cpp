@@ -104,11 +104,13 @@ void IterSource::Impl::load() {
 // An iterator sees the namespace in which it was made.
 void IterSource::Impl::begin_pass() {
   int error = 0;
+  TcpIterator begun;
   netns.run([&]() noexcept {
     error = sys::fault("open iterator");
-    if (!error) error = iterator.begin(link.descriptor());
+    if (!error) error = begun.begin(link.descriptor());
   });
   if (error) bpf::fail(error, "begin a pass of the TCP iterator", bpf::way_out_of(error, kCapabilities));
+  iterator = std::move(begun);
   skeleton->bss->pass = pass;
   skeleton->bss->own_listener = iterator.own_listener();
 }

@@ -44,7 +44,6 @@ constexpr const char* kCapabilities = "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 constexpr std::chrono::milliseconds kFirstLook{10}, kLongestPause{500};
 constexpr nanoseconds kSweepIntervalAtEveryRtt = std::chrono::milliseconds(100);
 constexpr nanoseconds kCheckInterval = std::chrono::seconds(1);  // whether others overwrote our callback flags
-constexpr int kWalkShare = 1000;  // of our time: what walks over all cgroups below may take is one part in so many
 
 // The next moment counts from the one that was due, so that the rate holds; after a stall it starts anew.
 void advance(Source::Clock::time_point& due, Source::Clock::time_point now, nanoseconds step) noexcept {
@@ -74,7 +73,8 @@ void check(const SockopsOptions& options) {
     invalid("set the wake-up watermark", "it is not more than the ring's size");
   if (!options.trigger.empty() && options.mode != Mode::kPolling)
     invalid("set a trigger", "it selects samples, which only polling takes");
-  if (options.pin_link && options.pin.empty()) invalid("leave the program attached", "it needs a directory to pin it in");
+  if (options.pin_link && options.pin.empty())
+    invalid("leave the program attached", "it needs a directory to pin it in");
 }
 
 // bpffs takes no names with dots, as sockops.bss.
@@ -103,8 +103,8 @@ struct SockopsSource::Impl {
   // Members go in reverse order: first the links, so that nothing runs any more when the maps go.
   SockopsOptions options;
   Pins pins;
-  bool was_pinned = false;    // by an earlier source
-  bool was_blind = false;     // since then, or before another program was noticed: yet to be told
+  bool was_pinned = false;     // by an earlier source
+  bool was_blind = false;      // since then, or before another program was noticed: yet to be told
   nanoseconds interval;        // of sweeps that take samples
   nanoseconds visit_interval;  // of all sweeps
   std::unique_ptr<struct sockops, SkeletonDeleter> skeleton;
@@ -133,17 +133,16 @@ struct SockopsSource::Impl {
   sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
-  EventCounts told{};               // of the lost records: those that gap records have told of
-  bool untold = false;              // there may be more
-  std::vector<MapCost> ring_costs;  // their descriptors are closed once the array has the rings
+  EventCounts told{};                              // of the lost records: those that gap records have told of
+  bool untold = false;                             // there may be more
+  std::vector<MapCost> ring_costs;                 // their descriptors are closed once the array has the rings
   mutable std::vector<tcpinfo_counters> counters;  // one a possible CPU
 
   unsigned made_in = fork_generation();
   bool draining = false;
   bool has_others = false;        // another sock_ops program runs for the cgroup
-  bool has_others_below = false;  // or for one below it, by the last walk over those
-  Clock::time_point next_walk{};  // where there are many it is long, and seldom
-  bool closing = false;  // close() came from inside the sink: the rings are in use
+  bool has_others_below = false;  // or did when we attached: to look is long
+  bool closing = false;           // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
   bool in_child() const noexcept { return fork_generation() != made_in; }
@@ -382,7 +381,8 @@ void SockopsSource::Impl::attach() {
   const auto now = Clock::now();
   next_samples = now + interval;
   next_check = next_census = now + kCheckInterval;
-  finds_others();
+  has_others = has_others_below = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
+  if (has_others) adoption.watch_transitions();
   if (sweep_link) next_sweep = now + visit_interval;
   watch_cgroup();
 }
@@ -438,7 +438,7 @@ void SockopsSource::Impl::wake_at(std::uint64_t bytes) noexcept {
   if (__atomic_load_n(&shared, __ATOMIC_RELAXED) != bytes) __atomic_store_n(&shared, bytes, __ATOMIC_SEQ_CST);
 }
 
-// The next record wakes us. See wake_consumer() in sockops.bpf.c.
+// The next record wakes us. See wake_consumer() in emit.bpf.h.
 void SockopsSource::Impl::sleep() noexcept {
   next_drain.reset();
   wake_at(0);
@@ -465,8 +465,8 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   }
   last_look = false;
 
-  // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record, for which it falls
-  // asleep at once: otherwise the sweeps would begin as late as `latency` allows.
+  // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record, for which it
+  // falls asleep at once: otherwise the sweeps would begin as late as `latency` allows.
   if (sweep_link && swept && drained == 0) {
     const auto before = std::exchange(visited, skeleton->bss->sweep.visits);
     if (visited == before) {
@@ -511,17 +511,11 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
   return {};
 }
 
-// Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint sees.
+// Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint
+// sees. Programs below the cgroup are seen by ours, when a connection begins there.
 bool SockopsSource::Impl::finds_others() noexcept {
-  const auto begin = Clock::now();
-  const bool walks = begin >= next_walk;
-  const auto found = has_other_sock_ops_program(options.cgroup, program_id, walks);
-  if (walks) {
-    const auto end = Clock::now();
-    next_walk = end + kWalkShare * (end - begin);
-    has_others_below = found.value_or(has_others_below);
-  }
-  has_others = has_others_below || found.value_or(has_others);
+  has_others = has_others_below || skeleton->bss->adoption.others ||
+               has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
   if (has_others) adoption.watch_transitions();
   return has_others;
 }
@@ -707,13 +701,13 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
 Capabilities SockopsSource::capabilities() const {
   Capabilities result;
   result.push_back({"callbacks", static_cast<bool>(impl_->attach_link),
-                    !impl_->attach_link          ? "stopped or closed"
+                    !impl_->attach_link       ? "stopped or closed"
                     : impl_->options.pin_link ? "a bpf_link to the cgroup, which stays attached when the process ends"
                                               : "a bpf_link to the cgroup: the kernel detaches when the process ends"});
   const bool samples = impl_->sweep_link && impl_->options.mode == Mode::kPolling;
   result.push_back({"sweep", samples,
                     samples ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
-                                      : "only in polling mode, until stopped"});
+                            : "only in polling mode, until stopped"});
   if (impl_->attach_link)
     impl_->adoption.describe(result);
   else
@@ -744,10 +738,7 @@ void SockopsSource::stop() noexcept {
   impl_->creator_link.reset();
   impl_->sweep_link.reset();
   impl_->iterator.reset();
-  // Another program may have asked since for a flag that we were the first to set: it stays.
-  if (was_attached && !impl_->options.pin_link &&
-      !has_other_sock_ops_program(impl_->options.cgroup, impl_->program_id, true).value_or(impl_->has_others))
-    impl_->adoption.clear();
+  if (was_attached && !impl_->options.pin_link) impl_->adoption.clear();
   impl_->adoption.detach();
   impl_->unwatch_cgroup();
   impl_->next_look.reset();

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>
@@ -37,8 +38,8 @@ constexpr std::uint16_t kPort = 7000;
 /// what it prints, which connections were opened and not closed.
 constexpr const char* kReader = R"(awk '
   { at = index($0, ",\"cookie\":"); n[at ? substr($0, 1, at - 1) "}" : $0]++; cookie = substr($0, at) }
-  /^{"event":"open"/ { open[cookie] }
-  /^{"event":"close"/ { delete open[cookie] }
+  /^[{]"event":"open"/ { open[cookie] }
+  /^[{]"event":"close"/ { delete open[cookie] }
   END {
     for (cookie in open) print "1 {\"event\":\"unclosed\"" cookie
     for (line in n) print n[line], line
@@ -76,17 +77,24 @@ struct Counted {
   }
 };
 
-/// Sockets of the load that have not reached CLOSE, once it is over: waits until there are none, for as long as TCP may
-/// repeat a FIN that got lost.
-std::uint64_t count_open(const lab::Netns& netns) {
-  std::uint64_t open = 0;
+/// Sockets of the load that have not reached CLOSE once it is over, and their states: waits until there are none, for
+/// as long as TCP may repeat a FIN that got lost.
+std::vector<std::string> find_open(const lab::Netns& netns) {
+  const std::string action = "look for open connections of " + netns.name();
+  std::vector<std::string> open;
   netns.run([&] {
-    tcpinfo::InetDiagSource sockets({});
-    for (const auto end = steady_clock::now() + 60s; steady_clock::now() < end; std::this_thread::sleep_for(100ms)) {
-      if (const auto error = sockets.tick(steady_clock::now()))
-        throw tcpinfo::Error(error, "look for open connections of " + netns.name(), "");
-      open = sockets.drain([](const tcpinfo::Record&) {}).records;
-      if (open == 0) return;
+    for (const auto end = steady_clock::now() + 120s; steady_clock::now() < end; std::this_thread::sleep_for(100ms)) {
+      tcpinfo::InetDiagSource sockets({});
+      open.clear();
+      if (const auto error = sockets.tick(steady_clock::now())) throw tcpinfo::Error(error, action, "");
+      while (sockets.statistics().dumps == 0) {
+        const auto drained = sockets.drain([&](const tcpinfo::Record& record) {
+          open.push_back(
+              fmt::format("{} in {}", record.cookie().value_or(0), tcpinfo::state_name(record.state().value_or(0))));
+        });
+        if (drained.error) throw tcpinfo::Error(drained.error, action, "");
+      }
+      if (open.empty() && sockets.statistics().dumps_interrupted == 0) return;
     }
   });
   return open;
@@ -98,7 +106,6 @@ bool soak(const SoakOptions& options) {
   const lab::Netns netns("endure-soak");
   const lab::Cgroup cgroup("endure-soak");
   lab::Connections connections(netns);
-  // All lines that are alike are one number.
   Tcpinfo run(options.tcpinfo, options.out / "soak", cgroup,
               {"watch", "--mode", options.mode, "--fields", "event,lost_records,lost_event,cookie"},
               Tcpinfo::Start::kAttached, kReader);
@@ -136,14 +143,14 @@ bool soak(const SoakOptions& options) {
     });
     fmt::print(stderr, "\n");
   }
-  const auto open = count_open(netns);
+  const auto open = find_open(netns);
   std::this_thread::sleep_for(100ms);  // the record of the last one
   run.end(SIGINT);
 
   // Three who know: the load, the kernel's counters, and who read the output.
   const Books books(run.stats());
   const Counted counted(run.records());
-  bool is_exact = open == 0 && run.exit_code() == 0 && books.balance() && counted.records == books.delivered &&
+  bool is_exact = open.empty() && run.exit_code() == 0 && books.balance() && counted.records == books.delivered &&
                   counted.told == books.lost;
   for (const auto event : {TCPINFO_EVENT_OPEN, TCPINFO_EVENT_CLOSE})
     if (event == TCPINFO_EVENT_CLOSE || options.mode != "close")
@@ -151,6 +158,8 @@ bool soak(const SoakOptions& options) {
   const auto seconds = static_cast<double>(options.duration.count());
   const bool is_enough = static_cast<double>(made) >= 0.95 * options.rate * seconds;
   const auto verdict = growth.verdict();
+  // Else those whose close record was lost are among them.
+  const bool loses_life = books.lost[TCPINFO_EVENT_OPEN] + books.lost[TCPINFO_EVENT_CLOSE] > 0;
   const auto text = fmt::format(
       "{} connections in {} s, {:.0f} a second{}\n"
       "{} records emitted by the kernel, {} read from the output, {} lost ({}), of which {} are told by gap records{}\n"
@@ -160,10 +169,10 @@ bool soak(const SoakOptions& options) {
       Statistics::sum(counted.records), Statistics::sum(books.lost), by_event(books.lost),
       Statistics::sum(counted.told), is_exact ? "" : "  NOT EXACT", 2 * made, counted.records[TCPINFO_EVENT_OPEN],
       counted.records[TCPINFO_EVENT_CLOSE],
-      open + counted.unclosed == 0
-          ? ""
-          : fmt::format("; {} ends never reached CLOSE, {} that were opened have no close record", open,
-                        counted.unclosed),
+      (open.empty() ? "" : fmt::format("; never reached CLOSE: {}", fmt::join(open, ", "))) +
+          (counted.unclosed == 0 || loses_life
+               ? ""
+               : fmt::format("; {} that were opened have no close record", counted.unclosed)),
       verdict.text);
   std::ofstream(options.out / "soak.txt") << text;
   fmt::print("{}", text);

@@ -685,7 +685,9 @@ TEST_F(Sockops, ASweepOfMoreSocketsThanRingsHoldLosesNothing) {
             },
             limit);
         EXPECT_LE(result.records, limit);
-        if (result.records == 0) EXPECT_GT(source.next_deadline(), now) << "nothing to do, and no wait";
+        if (result.records == 0) {
+          EXPECT_GT(source.next_deadline(), now) << "nothing to do, and no wait";
+        }
       }
       EXPECT_GE(source.statistics().sweeps, sweeps + 3) << "a sweep was not gone on with";
       EXPECT_EQ(sampled.size(), 2 * pairs.size());

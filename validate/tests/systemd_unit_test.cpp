@@ -318,7 +318,7 @@ TEST_F(Sandbox, IsMadeOfTheLinesOfTheUnit) {
   const std::string three = "CAP_BPF CAP_NET_ADMIN CAP_PERFMON";
   EXPECT_THAT(lines.at("AmbientCapabilities"), ElementsAre(three));
   EXPECT_THAT(lines.at("CapabilityBoundingSet"), ElementsAre(three));
-  EXPECT_THAT(lines.at("RestrictAddressFamilies"), ElementsAre("AF_NETLINK AF_UNIX"));
+  EXPECT_THAT(lines.at("RestrictAddressFamilies"), ElementsAre("AF_INET AF_NETLINK AF_UNIX"));
   for (const auto* name : {"DynamicUser", "NoNewPrivileges", "MemoryDenyWriteExecute", "ProtectControlGroups",
                            "ProtectKernelTunables", "PrivateTmp"})
     EXPECT_THAT(lines.at(name), ElementsAre("yes")) << name;

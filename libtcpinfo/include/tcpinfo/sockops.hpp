@@ -77,14 +77,14 @@ TCPINFO_EXPORT void unpin(const std::filesystem::path& directory);
 /// program overwrites them, they come back within a second (from kernel 6.12 on; before, at the connection's next
 /// callback, and until then it is sampled by the sweep: Statistics::rearmed, silenced). What such a connection does until
 /// then, its end too, a tracepoint sees in its place. It is used with SockopsOptions::adopt only and, because it runs at
-/// every change of state on the host, from when another program is known: within a second where that is attached to the
-/// cgroup or above it, else when connections are found silenced, which close mode cannot find. What a program that came
-/// later hid before that is missed, and told by one gap record without a number. What the tracepoint misses, because an
+/// every change of state on the host, from when another program is known: at the attach, when a connection begins for
+/// which it runs too, and within a second where it is attached to the cgroup or above it and CAP_NET_ADMIN is there still.
+/// What a program that came later hid before that is missed, and told by one gap record without a number. What the tracepoint misses, because an
 /// interrupt brings it while it runs on that CPU, is counted in Capability "transitions" and ProgramCost::recursion_misses,
 /// for the whole host; the kernel runs the other programs in any case.
 ///
-/// stop() takes back what was added, on listeners too, from kernel 6.12 on and as long as no other sock_ops program runs
-/// for the cgroup: it may have asked for the same flags since, and nobody can tell. It walks past every socket of the
+/// stop() takes back what was added, on listeners too, from kernel 6.12 on, except from sockets for which another sock_ops
+/// program runs: it may have asked for the same flags since, and nobody can tell. It walks past every socket of the
 /// network namespaces that it visits. What stays, as after SIGKILL, makes the kernel call programs that are attached, and
 /// where none is costs a test of a bit.
 ///
