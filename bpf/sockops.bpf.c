@@ -75,17 +75,13 @@ static __always_inline struct connection *begin(struct bpf_sock_ops *ctx, struct
 static __always_inline struct connection *adopt(struct bpf_sock_ops *ctx, const struct tcp_sock *tp,
 						struct tcpinfo_moment *moment)
 {
-	struct tcpinfo_counters *count = get_counters();
 	struct connection *connection;
 
 	if (!settings.adopts || !passes_filter(&settings.filter, &tp->inet_conn.icsk_inet.sk.__sk_common))
 		return NULL;
 	connection = follow(tp, NULL, FOLLOWED_BY_CALLBACKS);
-	if (!connection) {
-		if (count)
-			COUNT(count, untracked);
-		return NULL;
-	}
+	if (!connection)
+		return NULL; /* counted when it began, or by the first pass */
 	request_callbacks(ctx, connection);
 	moment->time_ns = bpf_ktime_get_boot_ns();
 	moment->state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
