@@ -181,7 +181,7 @@ static __always_inline void know_connection(struct tcpinfo_moment *moment, const
 }
 
 /*
- * Counts a record and finds room for it. Takes the connection's next sequence number also when the record is lost: the
+ * Finds room for a record that was counted. Takes the connection's next sequence number also when the record is lost: the
  * gap shows, and the next record that gets through says how many were lost. Without a connection the record is the only
  * one.
  */
