@@ -266,7 +266,7 @@ static __noinline int emit_selected(const struct tcp_sock *tp, struct connection
 	__u64 emitted;
 	void *ring;
 
-	if (!count || !connection)
+	if (!count)
 		goto out;
 	begin_sample(&moment, tp, connection, time_ns, state, swept);
 	if (draft) {

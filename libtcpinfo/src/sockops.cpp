@@ -140,9 +140,8 @@ struct SockopsSource::Impl {
 
   unsigned made_in = fork_generation();
   bool draining = false;
-  bool has_others = false;        // another sock_ops program runs for the cgroup
-  bool has_others_below = false;  // or did when we attached: to look is long
-  bool closing = false;           // close() came from inside the sink: the rings are in use
+  bool has_others = false;  // another sock_ops program runs for the cgroup
+  bool closing = false;     // close() came from inside the sink: the rings are in use
 
   /// The rings' positions are in memory that a child shares with its parent.
   bool in_child() const noexcept { return fork_generation() != made_in; }
@@ -381,8 +380,9 @@ void SockopsSource::Impl::attach() {
   const auto now = Clock::now();
   next_samples = now + interval;
   next_check = next_census = now + kCheckInterval;
-  has_others = has_others_below = has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false);
-  if (has_others) adoption.watch_transitions();
+  if (has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false))
+    skeleton->bss->adoption.others = 1;  // once: to look below the cgroup is long
+  finds_others();
   if (sweep_link) next_sweep = now + visit_interval;
   watch_cgroup();
 }
@@ -514,7 +514,7 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
 // Whoever else runs for the cgroup may overwrite callback flags. What happens before they are back, the tracepoint
 // sees. Programs below the cgroup are seen by ours, when a connection begins there.
 bool SockopsSource::Impl::finds_others() noexcept {
-  has_others = has_others_below || skeleton->bss->adoption.others ||
+  has_others = skeleton->bss->adoption.others ||
                has_other_sock_ops_program(options.cgroup, program_id, false).value_or(has_others);
   if (has_others) adoption.watch_transitions();
   return has_others;

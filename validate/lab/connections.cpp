@@ -50,13 +50,17 @@ void Connections::one(int listener, std::uint16_t port) {
   // Each to another address, so that no port is ever in use by a connection in TIME_WAIT.
   destination_ = (destination_ + 1) % 0xfffff0;
   const auto address = address_of(0x7f000001 + destination_, port);
-  Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) fail("connect");
   const Fd server(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
   char byte = 'x';
   if (server.get() < 0 || ::send(client.get(), &byte, 1, MSG_NOSIGNAL) != 1) fail("use a connection");
-  client.reset();
+  // By shutdown() it is over before its sockets are closed. close() could have the rest done in the process of whoever
+  // holds a socket's file just then, as one does who reads /proc/PID/fd: there are machines where no BPF program runs
+  // in some process.
+  if (::shutdown(client.get(), SHUT_WR) != 0) fail("end a connection");
   if (::recv(server.get(), &byte, 1, 0) != 1) fail("use a connection");
+  if (::shutdown(server.get(), SHUT_WR) != 0) fail("end a connection");
 }
 
 }  // namespace lab

@@ -623,7 +623,8 @@ TEST_F(Sockops, RecordsOfAConnectionKeepTheirOrderAcrossCpus) {
         }
         over = false;
         std::thread first(hammer, 0, clients), second(hammer, 1, servers);
-        for (const auto end = std::chrono::steady_clock::now() + 50ms; std::chrono::steady_clock::now() < end;) drain();
+        for (const auto enough = std::chrono::steady_clock::now() + 50ms; std::chrono::steady_clock::now() < enough;)
+          drain();
         over = true;
         first.join();
         second.join();
