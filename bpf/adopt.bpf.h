@@ -258,7 +258,7 @@ int tcpinfo_transition(const __u64 *ctx)
 	struct connection *connection;
 	struct tcp_sock *tp;
 
-	if (old_state == TCP_CLOSE || old_state == TCP_LISTEN)
+	if (old_state == TCP_CLOSE || old_state == TCP_LISTEN || old_state == new_state)
 		return 0;
 	if (keeps_nothing && new_state != TCP_CLOSE)
 		return 0;

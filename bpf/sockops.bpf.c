@@ -130,6 +130,8 @@ static __always_inline void change_state(struct bpf_sock_ops *ctx, struct bpf_so
 	if (!tp)
 		return;
 	old_state = tp->inet_conn.icsk_inet.sk.__sk_common.skc_state;
+	if (old_state == new_state) /* close() after shutdown() */
+		return;
 	if (!connection && is_none_yet(tp, old_state))
 		return;
 	if (!keeps_nothing) {

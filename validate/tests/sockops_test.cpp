@@ -173,6 +173,28 @@ TEST_P(SockopsIp, StateModeReportsEachTransitionOfBothEnds) {
   });
 }
 
+// The kernel sets a state anew by close() after shutdown(), and tells its callback.
+TEST_P(SockopsIp, AStateThatStaysIsNoTransition) {
+  inside([&] {
+    tcpinfo::SockopsSource source(options(Mode::kState));
+    Collector collected(source);
+    auto listener = lab::listen(GetParam());
+    auto pair = lab::connected(listener, GetParam());
+    const auto client = pair.client.cookie(), server = pair.server.cookie();
+    lab::check(::shutdown(pair.client.fd(), SHUT_WR), "shutdown");
+    ASSERT_TRUE(collected.until([&] {
+      const auto last = collected.of(client);
+      return !last.empty() && last.back().state() == kFinWait2;
+    }));
+    pair.client.close();
+    pair.server.close();
+    ASSERT_TRUE(collected.until([&] { return collected.closed(client) && collected.closed(server); }));
+    for (const auto cookie : {client, server})
+      for (const auto& record : collected.of(cookie)) EXPECT_NE(record.old_state(), record.state());
+    EXPECT_EQ(collected.of(client).size(), 5u);
+  });
+}
+
 TEST_P(SockopsIp, PollingSamplesBothEndsAlsoTheReceiverAndWhenIdle) {
   inside([&] {
     tcpinfo::SockopsSource source(options());
