@@ -21,6 +21,8 @@ function(tcpinfo_test name label)
   cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "SOURCES;LIBRARIES")
   add_executable(${name} ${arg_SOURCES})
   tcpinfo_target(${name})
+  # To optimise a test takes as long as to compile it, and what it tests is optimised.
+  target_compile_options(${name} PRIVATE -O0)
   target_link_libraries(${name} PRIVATE ${arg_LIBRARIES} GTest::gtest GTest::gmock GTest::gtest_main)
   include(GoogleTest)
   # What is not a unit test counts what one kernel does: one at a time, also under ctest -j.

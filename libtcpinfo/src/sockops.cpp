@@ -380,9 +380,10 @@ void SockopsSource::Impl::attach() {
   const auto now = Clock::now();
   next_samples = now + interval;
   next_check = next_census = now + kCheckInterval;
-  if (has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false))
-    skeleton->bss->adoption.others = 1;  // once: to look below the cgroup is long
-  finds_others();
+  if (has_other_sock_ops_program(options.cgroup, program_id, true).value_or(false)) {
+    skeleton->bss->adoption.others = 1;  // to stay: to look below the cgroup is long
+    finds_others();
+  }
   if (sweep_link) next_sweep = now + visit_interval;
   watch_cgroup();
 }
