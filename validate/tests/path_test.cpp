@@ -305,7 +305,7 @@ TEST_P(DelayingEngine, WhatItLosesIsCounted) {
 TEST_P(DelayingEngine, LossesAndDropsAreCountedApart) {
   constexpr unsigned kCount = 1000;
   constexpr std::size_t kSize = 1000;
-  const lab::Way way{.rate_mbit = 20, .delay = 5ms, .loss = 0.1, .queue_bytes = 50000};
+  const lab::Way way{.rate_mbit = 5, .delay = 5ms, .loss = 0.1, .queue_bytes = 50000};
   auto& path = make({.there = way, .engine = GetParam()});
   while (lab::measure_round_trips(*a_, *b_, 5).received == 0) {
   }
@@ -426,7 +426,7 @@ TEST_P(Emulator, MarksWhatMeetsALongQueueIfTheSenderKnowsEcn) {
   for (const bool ipv6 : {false, true}) {
     SCOPED_TRACE(ipv6 ? "IPv6" : "IPv4");
     auto& path =
-        make({.there = {.rate_mbit = 20, .queue_bytes = 1000000, .ecn_mark_bytes = 20000}, .engine = GetParam()});
+        make({.there = {.rate_mbit = 5, .queue_bytes = 1000000, .ecn_mark_bytes = 20000}, .engine = GetParam()});
     auto datagrams = this->datagrams(ipv6);
     std::uint64_t marked = 0;
     for (const int bits : {0, 1, 2}) {
