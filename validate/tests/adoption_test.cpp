@@ -469,12 +469,14 @@ TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
       };
       std::vector<Attached> times;
       Load load(netns, 30ms);
-      for (int round = 0; round < 25; ++round) {
+      constexpr int kRounds = 25;
+      const auto enough = Clock::now() + 20s;  // in a guest a round takes seconds
+      for (int round = 0; round < kRounds && Clock::now() < enough; ++round) {
         auto chosen = options(mode);
         chosen.ring_bytes = chosen.life_cycle_ring_bytes = std::size_t{16} << 20;
         Watch watch(chosen);
         Attached one{Clock::now(), {}, {}};
-        watch.during(std::chrono::milliseconds(2 + round * 2));
+        watch.during(std::chrono::milliseconds(2 + round * 7 % kRounds * 2));  // short and long ones in turn
         one.until = Clock::now();
         if (mode == Mode::kClose) watch.during(300ms);  // the last FINs are on their way
         watch.drain_all();
@@ -512,9 +514,9 @@ TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
           ended += static_cast<std::size_t>(events[TCPINFO_EVENT_CLOSE]);
         }
       }
-      EXPECT_GT(expected, 1000u);
-      EXPECT_TRUE(adopted > 25u || mode == Mode::kClose) << "the load was there before each attach";
-      EXPECT_GT(ended, 500u);
+      EXPECT_GT(expected, 40 * times.size());
+      EXPECT_TRUE(adopted > times.size() || mode == Mode::kClose) << "the load was there before each attach";
+      EXPECT_GT(ended, 20 * times.size());
       RecordProperty(std::string(name(mode)), static_cast<int>(expected));
     }
   });

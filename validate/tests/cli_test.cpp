@@ -228,7 +228,7 @@ TEST_F(Watch, NamesOwnersWhereItIsAskedTo) {
   const auto take = [&](const std::string& format) {
     Running watch(tcpinfo_command({"watch", "--owner", "--cgroup", cgroup.path(), "--mode", "close", "--count", "2",
                                    "--fields", "event,pid,comm", "--format", format}));
-    for (int i = 0; i < 500 && lab::count_attached(cgroup.path()) == 0; ++i) std::this_thread::sleep_for(5ms);
+    watch.until([&] { return lab::count_attached(cgroup.path()) > 0; });
     have_connection(cgroup);
     const auto outcome = watch.outcome();
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -562,7 +562,7 @@ TEST_F(Watch, TableFitsTheWidth) {
     const lab::Cgroup cgroup("cli");
     Running watch({"env", "COLUMNS=" + std::to_string(width), kTcpinfo, "watch", "--cgroup", cgroup.path(), "--format",
                    "table", "--count", "4", "--interval", "10ms"});
-    for (int i = 0; i < 500 && lab::count_attached(cgroup.path()) == 0; ++i) std::this_thread::sleep_for(5ms);
+    watch.until([&] { return lab::count_attached(cgroup.path()) > 0; });
     have_connection(cgroup);
     const auto outcome = watch.outcome();
     ASSERT_EQ(outcome.code, 0) << outcome.err;
