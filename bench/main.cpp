@@ -243,7 +243,6 @@ int run(int argc, char** argv) {
     }
   } catch (const Interrupted&) {  // before a measurement began
   }
-  report.seconds = seconds_since(begin);
   fmt::print("{}", bench::to_table(report));
   const int result = conclude(report);
   if (interrupted) fmt::print(stderr, "tcpinfo-bench: interrupted\n");

@@ -271,7 +271,7 @@ TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
   int held_up = 0;
   for (int round = 0; round < 6;) {
     const auto file = directory_ / fmt::format("{}-{}.zst", round, held_up);
-    Running recorder(lab::tcpinfo_command(record(file, {"--interval", "1ms"})));
+    Running recorder(lab::tcpinfo_command(record(file, {"--interval", "10ms"})));
     recorder.until([&] { return begun(file); });
     const lab::InCgroup inside(cgroup_);
     Load load;

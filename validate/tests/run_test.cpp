@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -303,11 +304,16 @@ TEST_F(Run, WithWaitTheLastDescendantEndsIt) {
 TEST_F(Run, WithWaitASignalEndsTheWait) {
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) {
     SCOPED_TRACE(number);
-    Running running(command({"bash", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"}, {"--wait"}));
+    Running running(command({"bash", "-c", "sleep 60 > /dev/null 2>&1 & echo $$ $!"}, {"--wait"}));
     ASSERT_TRUE(running.until_it_writes("\n"));
-    const auto left = static_cast<pid_t>(std::stoi(running.out()));
-    // The command has ended, be it reaped or not.
-    ASSERT_TRUE(until([&] { return tcpinfo::cgroup_processes(parent_.path()) == std::vector<pid_t>{left}; }));
+    pid_t bash = 0, left = 0;
+    std::istringstream(running.out()) >> bash >> left;
+    // The command has ended, be it reaped or not; while it exits it is no more in the cgroup, and takes a signal still.
+    ASSERT_TRUE(until([&] {
+      const auto stat = read_text("/proc/" + std::to_string(bash) + "/stat");
+      return stat.empty() || stat.find(") Z ") != stat.npos;
+    }));
+    ASSERT_EQ(tcpinfo::cgroup_processes(parent_.path()), std::vector<pid_t>{left});
     running.signal(number);
     const auto outcome = running.outcome();
     EXPECT_EQ(outcome.code, 0);
