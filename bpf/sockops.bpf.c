@@ -241,22 +241,17 @@ int tcpinfo_sockops(struct bpf_sock_ops *ctx)
 }
 
 /*
- * Runs once a tagged socket and sweep. It holds no socket lock: each field is whole, but fields may be of different
- * moments, and the record says so. A connection sampled a little less than an interval ago is due too, otherwise a sweep
- * that comes early by its timer's jitter would pass it over and its next sample would be two intervals away.
+ * A tagged socket in a sweep. Without the socket's lock each field is whole, but fields may be of different moments, and
+ * the record says so. A connection sampled a little less than an interval ago is due too, otherwise a sweep that comes
+ * early by its timer's jitter would pass it over and its next sample would be two intervals away.
  */
-SEC("iter/bpf_sk_storage_map")
-int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
+static __always_inline int visit(struct sock_common *skc, struct connection *connection)
 {
-	struct connection *connection = ctx->value;
-	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 	__u64 time_ns;
 	_Bool is_due;
 	__u32 state;
 
-	if (!sk || !connection)
-		return 0;
 	sweep.visits++;
 	if (is_over(connection) || !connection->sampled_ns) /* its first record is being made */
 		return 0;
@@ -264,10 +259,10 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 		 (__s64)(sweep.time_ns - connection->sampled_ns) >= (__s64)(settings.sweep_interval_ns / 4 * 3);
 	if (!is_due && !sweep.checks)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
+	tp = bpf_skc_to_tcp_sock(skc);
 	if (!tp)
 		return 0;
-	state = sk->__sk_common.skc_state;
+	state = skc->skc_state;
 	if (state == TCP_CLOSE)
 		return 0; /* closing right now: the close record says the rest */
 	if (is_due && !ring_has_room(TCPINFO_EVENT_SAMPLE))
@@ -281,4 +276,24 @@ int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	set_sampled(connection, time_ns, (__u32)bpf_jiffies64());
 	emit_sample(tp, connection, time_ns, state, 1);
 	return 0;
+}
+
+/* Runs for each tagged socket, whichever network namespace it is in, and holds no socket lock. */
+SEC("iter/bpf_sk_storage_map")
+int tcpinfo_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct connection *connection = ctx->value;
+	struct sock *sk = ctx->sk;
+
+	return sk && connection ? visit(&sk->__sk_common, connection) : 0;
+}
+
+/* Instead, where the kernel refuses programs over the elements of a map: for each socket of one network namespace. */
+SEC("iter/tcp")
+int tcpinfo_sweep_all(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct connection *connection = skc ? bpf_sk_storage_get(&connections, skc, NULL, 0) : NULL;
+
+	return connection ? visit(skc, connection) : 0;
 }

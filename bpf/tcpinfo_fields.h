@@ -44,7 +44,7 @@ X(local_port, u16, number, none, identity, "sock_common.skc_num", "2.6", all, "l
 X(peer_port, u16, number, none, identity, "sock_common.skc_dport", "2.6", all, "remote_port", none, "Peer port") \
 X(cpu, u16, number, none, identity, "bpf_get_smp_processor_id()", "", bpf, "", none, "CPU on which the record was made") \
 X(old_state, u8, state, none, state, "bpf_sock_ops.args[0]", "", sockops, "", none, "State before the event; only where the event is a transition") \
-X(swept, u8, boolean, none, state, "constant", "", sockops, "", none, "true: read by the sweep without the socket's lock, whole field by field but not across fields") \
+X(swept, u8, boolean, none, state, "constant", "", sockops, "", none, "true: read by a sweep, for which the socket need not be locked: whole field by field but not across fields") \
 X(is_mptcp, u8, boolean, none, state, "tcp_sock.is_mptcp", "5.6", all, "", none, "The socket is a subflow of an MPTCP connection") \
 X(shutdown, u8, number, none, flags, "sock.sk_shutdown", "3.8", all, "", none, "1 receiving is shut down, 2 sending is shut down") \
 X(tos, u8, number, none, state, "inet_sock.tos", "3.3", all, "", none, "IPv4 type of service byte that the socket sends") \

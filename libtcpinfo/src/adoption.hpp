@@ -1,22 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
-#include <optional>
-#include <set>
-#include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
 #include <tcpinfo/source.hpp>
 
 #include "adoption.h"
 #include "bpf.hpp"
-#include "system.hpp"
-#include "tcp_iterator.hpp"
+#include "socket_pass.hpp"
 
 namespace tcpinfo {
 
@@ -47,7 +40,7 @@ class Adoption {
   bool is_put_off() const noexcept { return static_cast<bool>(put_off_); }
 
   /// The kernel takes callback flags from a pass, as far as is known.
-  bool can_set_flags() const noexcept { return pass_link_ && programs_.shared->refused == 0; }
+  bool can_set_flags() const noexcept { return pass_.is_attached() && programs_.shared->refused == 0; }
   /// The tracepoint stays: another program may overwrite callback flags at any time.
   void watch_transitions() noexcept;
   /// Everyone is known, and has callbacks: if nobody else can take those, the host is spared the tracepoint.
@@ -63,34 +56,23 @@ class Adoption {
   void describe(Capabilities& into) const;
 
  private:
-  void find_threads();
-  void begin_pass() noexcept;
-  void enter_next();
   void finish_pass() noexcept;
   std::error_code put_off(int error) noexcept;
   void attach_transition() noexcept;
 
   Programs programs_{};
-  std::filesystem::path cgroup_;
   Mode mode_ = Mode::kPolling;
-  bpf::Link pass_link_, transition_link_;
+  SocketPass pass_{"adoption"};
+  bpf::Link transition_link_;
   std::error_code pass_error_, transition_error_;
 
   bool running_ = false;
-  bool fresh_ = false;  // the cgroup's threads are still to be found
-  int passes_ = 0;      // of this round, that are over
-  int rounds_ = 0;      // that are over
+  int passes_ = 0;  // of this round, that are over
+  int rounds_ = 0;  // that are over
   bool adopts_ = true;
   bool keeps_transition_ = false;
   bool was_blind_ = false;
   std::error_code put_off_;
-  std::vector<pid_t> threads_;               // of the cgroup, in this round
-  std::size_t next_ = 0;                     // 0: the caller's namespace; else of threads_, from 1 on
-  std::set<std::pair<dev_t, ino_t>> known_;  // namespaces that this pass came to
-  std::size_t unvisited_ = 0;                // namespaces, in this pass
-  std::size_t unshown_ = 0;                  // threads whose namespace was not shown, in this pass
-  std::size_t hidden_ = 0;                   // threads that have no number here, in this round
-  TcpIterator iterator_;
 };
 
 }  // namespace tcpinfo

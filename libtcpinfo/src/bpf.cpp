@@ -7,6 +7,7 @@
 #include <bpf/bpf.h>
 
 #include <cerrno>
+#include <iterator>
 #include <string_view>
 
 #include <tcpinfo/error.hpp>
@@ -48,6 +49,22 @@ __u32 kernel_hz() noexcept {
   timespec tick{};
   if (clock_getres(CLOCK_MONOTONIC_COARSE, &tick) != 0 || tick.tv_nsec <= 0) return 0;
   return static_cast<__u32>((1'000'000'000 + tick.tv_nsec / 2) / tick.tv_nsec);
+}
+
+int refusal_of_iterator(const char* target) {
+  const auto refusal = [](const char* name) {
+    const bpf_insn nothing[] = {{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+    bpf_prog_load_opts options{};
+    options.sz = sizeof(options);
+    options.expected_attach_type = BPF_TRACE_ITER;
+    const int type = libbpf_find_vmlinux_btf_id(name, BPF_TRACE_ITER);
+    if (type < 0) return -type;
+    options.attach_btf_id = static_cast<__u32>(type);
+    const sys::Fd program(bpf_prog_load(BPF_PROG_TYPE_TRACING, nullptr, "GPL", nothing, std::size(nothing), &options));
+    return program ? 0 : errno;
+  };
+  const int error = refusal(target);
+  return error && !refusal("tcp") ? error : 0;
 }
 
 std::string way_out_of(int error, const char* capabilities) {

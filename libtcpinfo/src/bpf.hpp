@@ -35,6 +35,10 @@ class OpenOptions {
 /// The kernel's HZ; 0 where it cannot be told, and then fields that the kernel keeps in jiffies are absent.
 __u32 kernel_hz() noexcept;
 
+/// The errno with which the kernel refuses a program on the iterator `target`, as "bpf_sk_storage_map", to whom it allows
+/// one on "tcp"; 0: it does not, or refuses both. Tried with programs that do nothing.
+int refusal_of_iterator(const char* target);
+
 MapCost cost_of_map(int descriptor, std::string name);
 /// Of the programs and maps of a loaded object.
 Cost cost_of(const bpf_object* object);

@@ -5,6 +5,7 @@
 
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "system.hpp"
 
@@ -16,6 +17,9 @@ class Netns {
   /// The one of the file `path`; if that is empty, the one that this thread is in now. Throws Error: the file cannot be
   /// opened.
   explicit Netns(const std::string& path);
+
+  /// Its device and inode, by which it is known.
+  std::pair<dev_t, ino_t> id() const noexcept { return {device_, inode_}; }
 
   /// Calls `function` with this thread inside, and comes back; a thread that is there already needs no privilege. Throws
   /// Error: the namespace cannot be entered (EINVAL: the file is no network namespace; EPERM: needs CAP_SYS_ADMIN), or

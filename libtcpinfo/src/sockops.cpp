@@ -32,6 +32,7 @@
 #include "pins.hpp"
 #include "ring.hpp"
 #include "sockops.skel.h"
+#include "sweep.hpp"
 #include "system.hpp"
 
 namespace tcpinfo {
@@ -59,8 +60,10 @@ struct SkeletonDeleter {
   throw Error(make_error_code(Errc::kInvalidOption), action, way_out);
 }
 
+__u32 page_bytes() noexcept { return static_cast<__u32>(sysconf(_SC_PAGESIZE)); }
+
 void check(const SockopsOptions& options) {
-  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t page = page_bytes();
   if (options.interval < nanoseconds::zero())
     invalid("set the sampling interval", "it is 0, for every RTT callback, or more");
   if (options.latency <= nanoseconds::zero()) invalid("set the latency", "it is more than 0");
@@ -111,7 +114,8 @@ struct SockopsSource::Impl {
   std::optional<ring::Ring> bell;
   ring::Rings rings;
   Adoption adoption;
-  bpf::Link sweep_link;
+  int refusal = 0;  // the kernel's error where it takes no program that comes to the tagged sockets alone
+  Sweep sweeps;
   bpf::Link creator_link;
   bpf::Link attach_link;
   CgroupWatch cgroup_watch;
@@ -130,7 +134,6 @@ struct SockopsSource::Impl {
   Clock::time_point ticked{};  // the owner's time may be ahead of ours
   bool last_look = false;      // the rings were watched for long enough: if they are empty, sleep
   bool swept = false;
-  sys::Fd iterator;           // of the sweep under way
   std::uint64_t visited = 0;  // sockets, by sweeps so far
   Statistics statistics;
   EventCounts told{};                              // of the lost records: those that gap records have told of
@@ -146,6 +149,7 @@ struct SockopsSource::Impl {
   /// The rings' positions are in memory that a child shares with its parent.
   bool in_child() const noexcept { return fork_generation() != made_in; }
   void use_pinned();
+  int load_programs();
   void load();
   void make_rings(__u32 cpus);
   void attach();
@@ -196,7 +200,8 @@ void SockopsSource::Impl::use_pinned() {
   }
 }
 
-void SockopsSource::Impl::load() {
+// An errno, or 0.
+int SockopsSource::Impl::load_programs() {
   if (int error = sys::fault("open skeleton"))
     bpf::fail(error, "open the sock_ops programs", bpf::way_out_of(error, kCapabilities));
   const bpf::OpenOptions open_options;
@@ -219,17 +224,13 @@ void SockopsSource::Impl::load() {
   wanted.adopts = options.adopt;
   wanted.filter = options.filter.raw();
   wanted.trigger = options.trigger.raw();
-  const int cpus = libbpf_num_possible_cpus();
-  if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
-  wanted.cpus = static_cast<__u32>(cpus);
-  counters.resize(wanted.cpus);
+  wanted.cpus = static_cast<__u32>(counters.size());
   wanted.record_bytes = sizeof(tcpinfo_record);
   wanted.connection_bytes = bpf_map__value_size(skeleton->maps.connections);
   std::memcpy(const_cast<void*>(static_cast<const volatile void*>(&settings)), &wanted, sizeof(wanted));
 
-  const auto page = static_cast<__u32>(sysconf(_SC_PAGESIZE));
   for (const auto& [map, size] :
-       {std::pair(skeleton->maps.records, 2 * wanted.cpus), std::pair(skeleton->maps.bell, page)})
+       {std::pair(skeleton->maps.records, 2 * wanted.cpus), std::pair(skeleton->maps.bell, page_bytes())})
     if (int error = bpf_map__set_max_entries(map, size)) bpf::fail(-error, "set the size of a map", "");
   for (const auto& [map, is_used] : {std::pair(skeleton->maps.drafts, !options.trigger.empty()),
                                      std::pair(skeleton->maps.histories, options.trigger.asks_for_growth())})
@@ -238,13 +239,26 @@ void SockopsSource::Impl::load() {
   skeleton->rodata->knows_creators = options.owners;
   bpf_program__set_autoload(skeleton->progs.tcpinfo_creator, options.owners);
   bpf_map__set_autocreate(skeleton->maps.creators, options.owners);
+  const bool is_swept = options.mode != Mode::kClose;
+  bpf_program__set_autoload(skeleton->progs.tcpinfo_sweep, is_swept && !refusal);
+  bpf_program__set_autoload(skeleton->progs.tcpinfo_sweep_all, is_swept && refusal);
 
-  if (!options.pin.empty()) {
-    pins = Pins(options.pin);
-    use_pinned();
+  if (pins) use_pinned();
+  const int error = sys::fault("load");
+  return error ? error : -sockops__load(skeleton.get());
+}
+
+void SockopsSource::Impl::load() {
+  const int cpus = libbpf_num_possible_cpus();
+  if (cpus < 0) bpf::fail(-cpus, "count the possible CPUs", "");
+  counters.resize(static_cast<std::size_t>(cpus));
+  if (!options.pin.empty()) pins = Pins(options.pin);
+  refusal = sys::fault("iterate over socket storage");
+  int error = load_programs();
+  if (error && !refusal) {
+    refusal = bpf::refusal_of_iterator("bpf_sk_storage_map");
+    if (refusal) error = load_programs();
   }
-  int error = sys::fault("load");
-  if (!error) error = -sockops__load(skeleton.get());
   if (error) bpf::fail_load(error, "load the sock_ops programs", kCapabilities);
   if (was_pinned) {
     const auto& books = skeleton->bss->books;
@@ -258,8 +272,8 @@ void SockopsSource::Impl::load() {
     next_drain = Clock::now();
   }
 
-  bell.emplace(bpf_map__fd(skeleton->maps.bell), page);
-  make_rings(wanted.cpus);
+  bell.emplace(bpf_map__fd(skeleton->maps.bell), page_bytes());
+  make_rings(static_cast<__u32>(cpus));
   if (!pins || was_pinned) return;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, skeleton->obj) {
@@ -328,18 +342,10 @@ void SockopsSource::Impl::make_rings(__u32 cpus) {
 
 void SockopsSource::Impl::attach() {
   if (options.mode != Mode::kClose) {
-    bpf_iter_attach_opts how{};
-    how.sz = sizeof(how);
-    bpf_iter_link_info target{};
-    target.map.map_fd = static_cast<__u32>(bpf_map__fd(skeleton->maps.connections));
-    how.link_info = &target;
-    how.link_info_len = sizeof(target);
-    int error = sys::fault("attach sweep");
-    if (!error) {
-      sweep_link.reset(bpf_program__attach_iter(skeleton->progs.tcpinfo_sweep, &how));
-      if (!sweep_link) error = errno;
-    }
-    if (error) bpf::fail(error, "attach the sweep over socket storage", bpf::way_out_of(error, kCapabilities));
+    const int error =
+        refusal ? sweeps.attach_to_all(skeleton->progs.tcpinfo_sweep_all, options.cgroup)
+                : sweeps.attach(skeleton->progs.tcpinfo_sweep, bpf_map__fd(skeleton->maps.connections));
+    if (error) bpf::fail(error, "attach the sweep", bpf::way_out_of(error, kCapabilities));
   }
 
   static_assert(sizeof(skeleton->bss->adoption) == sizeof(tcpinfo_adoption));
@@ -384,7 +390,7 @@ void SockopsSource::Impl::attach() {
     skeleton->bss->adoption.others = 1;  // to stay: to look below the cgroup is long
     finds_others();
   }
-  if (sweep_link) next_sweep = now + visit_interval;
+  if (sweeps.is_attached()) next_sweep = now + visit_interval;
   watch_cgroup();
 }
 
@@ -457,7 +463,7 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
   const bool seldom_swept = swept && interval > options.latency;
   if (is_limited) {
     next_drain = now;
-  } else if (iterator) {
+  } else if (sweeps.is_running()) {
     next_drain = now + latency;
   } else if (seldom_swept || (drained == 0 && (last_look || !next_drain))) {
     sleep();
@@ -468,14 +474,14 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
 
   // Where nothing is tagged there is nothing to sweep. A connection that begins is told by its record, for which it
   // falls asleep at once: otherwise the sweeps would begin as late as `latency` allows.
-  if (sweep_link && swept && drained == 0) {
+  if (sweeps.is_attached() && swept && drained == 0) {
     const auto before = std::exchange(visited, skeleton->bss->sweep.visits);
     if (visited == before) {
       next_sweep.reset();
       sleep();
       if (next_drain) next_sweep = now + visit_interval;
     }
-  } else if (sweep_link && drained > 0 && !next_sweep) {
+  } else if (sweeps.is_attached() && drained > 0 && !next_sweep) {
     next_sweep = now + visit_interval;
   }
   swept = false;
@@ -484,9 +490,8 @@ void SockopsSource::Impl::plan(std::size_t drained, bool is_limited) noexcept {
 // Begins a sweep or goes on with the one under way, until it is over or a ring is half full.
 std::error_code SockopsSource::Impl::sweep() noexcept {
   auto& shared = skeleton->bss->sweep;
-  if (!iterator) {
-    iterator.reset(bpf_iter_create(sweep_link.descriptor()));
-    if (!iterator) return {errno, std::generic_category()};
+  if (!sweeps.is_running()) {
+    if (const auto error = sweeps.begin()) return error;
     shared.time_ns = boot_time_ns();
     shared.samples_none = options.mode != Mode::kPolling || ticked < next_samples;
     shared.checks = ticked >= next_check;
@@ -494,15 +499,8 @@ std::error_code SockopsSource::Impl::sweep() noexcept {
     if (!shared.samples_none) advance(next_samples, ticked, interval);
     if (shared.checks) advance(next_check, ticked, kCheckInterval);
   }
-  // The program writes to the rings, not to the reader.
-  char nothing[64];
-  ssize_t got;
-  do got = ::read(iterator.get(), nothing, sizeof(nothing));
-  while (got > 0 || (got < 0 && errno == EINTR));
-  const int error = got < 0 ? errno : 0;
-  if (error == EAGAIN) return {};
-  iterator.reset();
-  if (error) return {error, std::generic_category()};
+  const auto error = sweeps.step();
+  if (error || sweeps.is_running()) return error;
   if (!shared.samples_none) ++statistics.sweeps;
   if (shared.checks) {
     statistics.silenced = shared.silenced;
@@ -632,7 +630,7 @@ std::optional<Source::Clock::time_point> SockopsSource::next_deadline() const no
   if (!impl_->skeleton || impl_->closing) return std::nullopt;
   if (impl_->adoption.is_running()) return impl_->ticked;
   // While a sweep is under way, drain() goes on with it and the next one waits.
-  const auto sweep = impl_->sweep_link && !impl_->iterator ? impl_->next_sweep : std::nullopt;
+  const auto sweep = impl_->sweeps.is_attached() && !impl_->sweeps.is_running() ? impl_->next_sweep : std::nullopt;
   // In close mode neither a record nor a sweep tells that there are connections which another program may silence.
   std::optional<Clock::time_point> census;
   if (impl_->attach_link && !impl_->is_cgroup_gone &&
@@ -655,7 +653,7 @@ std::error_code SockopsSource::tick(Clock::time_point now) noexcept {
     impl_->last_look = true;
   }
   if (const auto gone = impl_->look_at_cgroup(now)) return gone;
-  if (!impl_->sweep_link || impl_->iterator || !is_due(impl_->next_sweep)) return {};
+  if (!impl_->sweeps.is_attached() || impl_->sweeps.is_running() || !is_due(impl_->next_sweep)) return {};
   advance(*impl_->next_sweep, now, impl_->visit_interval);
   // What the sweep makes need not wake us: the owner drains after it.
   if (!impl_->next_drain) impl_->next_drain = now + std::chrono::duration_cast<Clock::duration>(impl_->options.latency);
@@ -679,7 +677,7 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (impl_->pins) impl_->keep_books();
     // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
     // made it and came to its limit. So does a pass over older connections.
-    more = (impl_->iterator || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
+    more = (impl_->sweeps.is_running() || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
            !impl_->closing;
     if (!more) break;
     const auto error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
@@ -705,10 +703,17 @@ Capabilities SockopsSource::capabilities() const {
                     !impl_->attach_link       ? "stopped or closed"
                     : impl_->options.pin_link ? "a bpf_link to the cgroup, which stays attached when the process ends"
                                               : "a bpf_link to the cgroup: the kernel detaches when the process ends"});
-  const bool samples = impl_->sweep_link && impl_->options.mode == Mode::kPolling;
-  result.push_back({"sweep", samples,
-                    samples ? "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map"
-                            : "only in polling mode, until stopped"});
+  const bool samples = impl_->sweeps.is_attached() && impl_->options.mode == Mode::kPolling;
+  const auto not_seen = impl_->sweeps.not_seen();
+  std::string detail = "only in polling mode, until stopped";
+  if (samples) detail = "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map";
+  if (samples && impl_->refusal)
+    detail = "samples receivers, idle and stalled connections by iter/tcp, which comes to all sockets of the cgroup's "
+             "network namespaces: this kernel refuses iter/bpf_sk_storage_map, which comes to the cgroup's alone (" +
+             std::generic_category().message(impl_->refusal) + ")";
+  if (samples && !not_seen.empty())
+    detail += "; of the network namespaces " + not_seen + ": such connections there have no samples";
+  result.push_back({"sweep", samples && not_seen.empty(), detail});
   if (impl_->attach_link)
     impl_->adoption.describe(result);
   else
@@ -737,8 +742,7 @@ void SockopsSource::stop() noexcept {
   impl_->adoption.stop_transitions();  // without the callbacks all that begins would seem to be older than the attach
   impl_->attach_link.reset();
   impl_->creator_link.reset();
-  impl_->sweep_link.reset();
-  impl_->iterator.reset();
+  impl_->sweeps.detach();
   if (was_attached && !impl_->options.pin_link) impl_->adoption.clear();
   impl_->adoption.detach();
   impl_->unwatch_cgroup();

@@ -312,24 +312,33 @@ class Stream {
     if (settings_.keep_privileges || settings_.executes) return;
     tcpinfo::Privileges::drop(settings_.keep);
     tcpinfo::forbid_new_privileges();
+    if (!is_sockops() || settings_.mode != tcpinfo::Mode::kPolling) return;
+    adoption_timer_.expires_after(kFirstSweepsTake);
+    adoption_timer_.async_wait([this](const auto& error) {
+      if (!error) note_what_is_missing();
+    });
   }
 
-  // Once, after adoption: later rounds lack the privileges that were dropped.
+  // Once, after adoption: later rounds lack the privileges that were dropped. What sweeps lack without them shows later.
   void note_what_is_missing() {
-    if (std::exchange(is_missing_noted_, true) || settings_.replay) return;
+    if (settings_.replay) return;
+    const bool is_first = !std::exchange(is_missing_noted_, true);
+    const bool is_sweep_noted = std::ranges::find(missing_, "sweep", &tcpinfo::Capability::name) != missing_.end();
     const auto note = [this](const tcpinfo::Capability& capability, bool tell) {
       if (tell && !reader_gone_)
         say(fmt::format("tcpinfo: missing here: {}: {}\n", capability.name, capability.detail));
       missing_.push_back(capability);
     };
-    if (monitor_.source().statistics().adopting != 0)
+    if (is_first && monitor_.source().statistics().adopting != 0)
       note({"adoption", false, "it ended before all older connections were found"}, written_ < settings_.count);
     for (const auto& capability : monitor_.source().capabilities()) {
+      if (!is_first && (capability.name != "sweep" || is_sweep_noted)) continue;
       const bool was_asked_for = capability.name == "sweep"      ? settings_.mode == tcpinfo::Mode::kPolling
                                  : capability.name == "adoption" ? settings_.adopt
                                                                  : true;
       if (!capability.available && was_asked_for) note(capability, is_sockops());
     }
+    if (!is_first) return;
     for (const auto& capability : consumer_.capabilities())
       if (!capability.available) note({"owner " + capability.name, false, capability.detail}, true);
   }
@@ -344,6 +353,7 @@ class Stream {
   }
 
   static constexpr std::size_t kTurn = 256;
+  static constexpr std::chrono::seconds kFirstSweepsTake{2};  // they are a second apart at most
 
   void stop_at_signals() {
     for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {

@@ -5,17 +5,24 @@
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <tcpinfo/tcpinfo.hpp>
 
+#include "collector.hpp"
 #include "lab/attached.hpp"
+#include "lab/sockets.hpp"
 #include "lab/lab.hpp"
+#include "placed_test.hpp"
 #include "requirements.hpp"
 #include "system.hpp"
 
@@ -87,6 +94,90 @@ TEST_P(BpfFault, AFailureAtAnyStepLeavesNothingAttached) {
     EXPECT_FALSE(count(cgroup) == before);
   }
   EXPECT_EQ(count(cgroup), before) << "an orderly end";
+}
+
+// Kernels may refuse programs over the elements of a map, which a sweep runs where it can.
+class SweepFault : public lab::PlacedTest {
+ protected:
+  static std::unique_ptr<tcpinfo::SockopsSource> open(const tcpinfo::SockopsOptions& options) {
+    tcpinfo::sys::fault_hook = [](std::string_view step) noexcept {
+      return step == "iterate over socket storage" ? EPERM : 0;
+    };
+    auto source = std::make_unique<tcpinfo::SockopsSource>(options);
+    tcpinfo::sys::fault_hook = nullptr;
+    return source;
+  }
+  static std::size_t swept(const lab::Collector& collected, std::uint64_t cookie) {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        collected.of(cookie, tcpinfo::Event::kSample), [](const auto& record) { return record.swept().value_or(0) == 1; }));
+  }
+  static tcpinfo::Capability sweep_of(const tcpinfo::Source& source) {
+    const auto all = source.capabilities();
+    return *std::ranges::find(all, "sweep", &tcpinfo::Capability::name);
+  }
+  tcpinfo::SockopsOptions options() const {
+    tcpinfo::SockopsOptions chosen;
+    chosen.cgroup = cgroup.path();
+    chosen.interval = std::chrono::milliseconds(20);
+    chosen.latency = std::chrono::milliseconds(5);
+    return chosen;
+  }
+};
+
+TEST_F(SweepFault, WithoutItsIteratorPassesSampleEveryoneAlsoInOtherNamespaces) {
+  const lab::Netns elsewhere("tcpinfo-test");
+  std::atomic<std::uint64_t> their_client = 0;
+  std::atomic<bool> over = false;
+  const lab::InCgroup in(cgroup);
+  std::thread others([&] {
+    elsewhere.run([&] {
+      const auto pair = lab::connected(lab::listen(lab::Ip::kV4), lab::Ip::kV4);
+      their_client = pair.client.cookie();
+      while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    });
+  });
+  std::thread([&] {  // whose privileges end with it
+    const auto source = open(options());
+    const auto pair = lab::connected(lab::listen(lab::Ip::kV6), lab::Ip::kV6);
+    while (their_client == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lab::Collector collected(*source);
+    EXPECT_TRUE(collected.until([&] {
+      return swept(collected, pair.client.cookie()) > 2 && swept(collected, pair.server.cookie()) > 2 &&
+             swept(collected, their_client) > 2;
+    }));
+    EXPECT_TRUE(sweep_of(*source).available) << sweep_of(*source).detail;
+    EXPECT_THAT(sweep_of(*source).detail, testing::HasSubstr("iter/tcp"));
+
+    tcpinfo::Privileges::drop({});
+    EXPECT_TRUE(collected.until([&] { return !sweep_of(*source).available; })) << "after privileges were dropped";
+    EXPECT_THAT(sweep_of(*source).detail, testing::HasSubstr("needs CAP_SYS_"));
+    const auto ours = swept(collected, pair.server.cookie()), theirs = swept(collected, their_client);
+    EXPECT_TRUE(collected.until([&] { return swept(collected, pair.server.cookie()) > ours + 2; }));
+    EXPECT_EQ(swept(collected, their_client), theirs);
+
+    const auto statistics = source->statistics();
+    EXPECT_EQ(statistics.emitted, statistics.delivered);
+  }).join();
+  over = true;
+  others.join();
+}
+
+TEST_F(SweepFault, WithoutItsIteratorAPassWaitsForRoomInTheRing) {
+  inside([&] {
+    auto chosen = options();
+    chosen.ring_bytes = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const auto source = open(chosen);
+    std::vector<lab::Pair> pairs;
+    for (int i = 0; i < 50; ++i) pairs.push_back(lab::connected(lab::listen(lab::Ip::kV4), lab::Ip::kV4));
+    lab::Collector collected(*source);
+    collected.during(std::chrono::milliseconds(50));
+    const auto before = source->statistics();
+    EXPECT_TRUE(collected.until([&] { return source->statistics().sweeps >= before.sweeps + 3; }));
+    for (const auto& pair : pairs)
+      for (const auto cookie : {pair.client.cookie(), pair.server.cookie()})
+        EXPECT_GE(swept(collected, cookie), 3u) << "a sweep passed it over";
+    EXPECT_EQ(source->statistics().lost_ring, before.lost_ring);
+  });
 }
 
 TEST(KernelStatisticsFault, SaysWhatIsMissing) {

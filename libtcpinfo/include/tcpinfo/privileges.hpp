@@ -30,7 +30,8 @@ TCPINFO_EXPORT std::string_view name(Privilege privilege) noexcept;
 /// What needs them:
 /// - SockopsSource: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON to open it, none afterwards to stream and to sweep. To adopt
 ///   older connections of other network namespaces, which the first tick() and drain() do, and to bring back callback
-///   flags there: CAP_SYS_ADMIN, and CAP_SYS_PTRACE for processes of others. To notice other programs that are attached
+///   flags there, or to sweep there on a kernel that refuses iter/bpf_sk_storage_map: CAP_SYS_ADMIN, and
+///   CAP_SYS_PTRACE for processes of others. To notice other programs that are attached
 ///   later: CAP_NET_ADMIN; flags that they overwrite come back without, too.
 /// - IterSource: CAP_BPF and CAP_PERFMON to open it, none afterwards; in another namespace (IterOptions::netns)
 ///   CAP_SYS_ADMIN as well, to open it and for each pass.

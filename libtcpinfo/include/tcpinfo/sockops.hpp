@@ -28,9 +28,8 @@ struct SockopsOptions {
   Trigger trigger;
   /// Follow connections that are older than the attach, too. Each begins with an adopted record instead of an open one,
   /// with the totals that it has by then; all its records say so (`adopted`). The first tick() and drain() begin with it:
-  /// 100,000 sockets take less than a second. Those are found that are in the network namespace of the caller or of a
-  /// thread of the cgroup; other namespaces than the caller's need CAP_SYS_ADMIN. From kernel 6.12 on they have
-  /// callbacks as all others; before, they are sampled by the sweep and their transitions come by a tracepoint, which then
+  /// 100,000 sockets take less than a second. Those are found that are in the network namespace in which it was opened or of
+  /// a thread of the cgroup; those of others need CAP_SYS_ADMIN. From kernel 6.12 on they have callbacks as all others; before, they are sampled by the sweep and their transitions come by a tracepoint, which then
   /// runs at every change of state of any TCP socket of the host. In close mode the callback flag alone tells whom the
   /// source knows: a connection that has it already, from another program or a source that was killed, has its close
   /// record and no adopted one. See capabilities().
@@ -92,6 +91,11 @@ TCPINFO_EXPORT void unpin(const std::filesystem::path& directory);
 /// Except in close mode the kernel keeps an element of socket storage of each, about 320 bytes; a connection for which it
 /// has no memory is not followed and counts as untracked.
 ///
+/// Where the kernel refuses iter/bpf_sk_storage_map, as some that are hardened do, sweeps go by iter/tcp over all sockets
+/// of the network namespace that it was opened in and of those that threads of the cgroup are in, each of which they lock
+/// in passing: 30 ms of 100,000 sockets, 1 ms of none. Those other namespaces need CAP_SYS_ADMIN at each sweep, and CAP_SYS_PTRACE for
+/// threads of others; Capability "sweep" tells which it is, and what was not come to.
+///
 /// Cgroups that are made below it while it is attached are followed too. When the cgroup itself is removed, sockets of it
 /// that other processes hold are followed to their end; after the last one the kernel detaches and tick() gives
 /// Errc::kCgroupGone, once.
@@ -99,8 +103,8 @@ TCPINFO_EXPORT void unpin(const std::filesystem::path& directory);
 /// Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, a kernel from 6.1 with CONFIG_CGROUP_BPF and BTF, and a cgroup v2
 /// mount, which may be part of a hybrid hierarchy. The program is attached by a bpf_link together with whatever else is
 /// attached there: when the process dies, the kernel detaches it. A child made by fork() does not keep it attached; its
-/// copy of the source gives Errc::kForked, and only destroying it is of use there. Source: BPF_PROG_TYPE_SOCK_OPS and
-/// iter/bpf_sk_storage_map.
+/// copy of the source gives Errc::kForked, and only destroying it is of use there. Source: BPF_PROG_TYPE_SOCK_OPS,
+/// iter/bpf_sk_storage_map or iter/tcp.
 class TCPINFO_EXPORT SockopsSource final : public Source {
  public:
   /// Loads and attaches. Throws Error: the path does not exist, is no directory or not in cgroup v2
