@@ -21,9 +21,9 @@ class Netns {
   /// Its device and inode, by which it is known.
   std::pair<dev_t, ino_t> id() const noexcept { return {device_, inode_}; }
 
-  /// Calls `function` with this thread inside, and comes back; a thread that is there already needs no privilege. Throws
-  /// Error: the namespace cannot be entered (EINVAL: the file is no network namespace; EPERM: needs CAP_SYS_ADMIN), or
-  /// left, in which case the thread is stranded.
+  /// Calls `function` with this thread inside, and comes back; a thread that is there already needs no privilege.
+  /// Throws Error: the namespace cannot be entered (EINVAL: the file is no network namespace; EPERM: needs
+  /// CAP_SYS_ADMIN), or left, in which case the thread is stranded.
   template <class F>
   void run(F&& function) const {
     if (is_here()) return static_cast<void>(function());

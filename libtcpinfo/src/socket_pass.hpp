@@ -19,8 +19,8 @@
 
 namespace tcpinfo {
 
-/// Passes of an iter/tcp program over the sockets of the network namespace in which it was attached, where a process may
-/// have made its sockets before it moved, and of each that a thread of a cgroup is in.
+/// Passes of an iter/tcp program over the sockets of the network namespace in which it was attached, where a process
+/// may have made its sockets before it moved, and of each that a thread of a cgroup is in.
 class SocketPass {
  public:
   /// `purpose`, as "adoption", is for errors and for faults: "attach PURPOSE", "begin PURPOSE".
@@ -60,7 +60,7 @@ class SocketPass {
   std::filesystem::path cgroup_;
   bpf::Link link_;
   bool fresh_ = false;
-  std::vector<pid_t> threads_;               // of the cgroup
+  std::vector<pid_t> threads_;  // of the cgroup
   std::optional<Netns> own_;
   std::size_t next_ = 0;                     // 0: own_; else of threads_, from 1 on
   std::set<std::pair<dev_t, ino_t>> known_;  // namespaces that this pass came to

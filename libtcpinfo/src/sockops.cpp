@@ -342,9 +342,8 @@ void SockopsSource::Impl::make_rings(__u32 cpus) {
 
 void SockopsSource::Impl::attach() {
   if (options.mode != Mode::kClose) {
-    const int error =
-        refusal ? sweeps.attach_to_all(skeleton->progs.tcpinfo_sweep_all, options.cgroup)
-                : sweeps.attach(skeleton->progs.tcpinfo_sweep, bpf_map__fd(skeleton->maps.connections));
+    const int error = refusal ? sweeps.attach_to_all(skeleton->progs.tcpinfo_sweep_all, options.cgroup)
+                              : sweeps.attach(skeleton->progs.tcpinfo_sweep, bpf_map__fd(skeleton->maps.connections));
     if (error) bpf::fail(error, "attach the sweep", bpf::way_out_of(error, kCapabilities));
   }
 
@@ -677,8 +676,8 @@ DrainResult SockopsSource::drain(RecordSink sink, std::size_t limit) noexcept {
     if (impl_->pins) impl_->keep_books();
     // A sweep makes no more than the rings have room for: now they have it again, also where the call before this one
     // made it and came to its limit. So does a pass over older connections.
-    more = (impl_->sweeps.is_running() || impl_->adoption.is_running()) && (got > 0 || first) && result.records < limit &&
-           !impl_->closing;
+    more = (impl_->sweeps.is_running() || impl_->adoption.is_running()) && (got > 0 || first) &&
+           result.records < limit && !impl_->closing;
     if (!more) break;
     const auto error = impl_->adoption.is_running() ? impl_->adoption.step() : impl_->sweep();
     if (!result.error) result.error = error;
@@ -708,9 +707,10 @@ Capabilities SockopsSource::capabilities() const {
   std::string detail = "only in polling mode, until stopped";
   if (samples) detail = "samples receivers, idle and stalled connections by iter/bpf_sk_storage_map";
   if (samples && impl_->refusal)
-    detail = "samples receivers, idle and stalled connections by iter/tcp, which comes to all sockets of the cgroup's "
-             "network namespaces: this kernel refuses iter/bpf_sk_storage_map, which comes to the cgroup's alone (" +
-             std::generic_category().message(impl_->refusal) + ")";
+    detail =
+        "samples receivers, idle and stalled connections by iter/tcp, which comes to all sockets of the cgroup's "
+        "network namespaces: this kernel refuses iter/bpf_sk_storage_map, which comes to the cgroup's alone (" +
+        std::generic_category().message(impl_->refusal) + ")";
   if (samples && !not_seen.empty())
     detail += "; of the network namespaces " + not_seen + ": such connections there have no samples";
   result.push_back({"sweep", samples && not_seen.empty(), detail});

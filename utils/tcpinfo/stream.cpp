@@ -319,7 +319,8 @@ class Stream {
     });
   }
 
-  // Once, after adoption: later rounds lack the privileges that were dropped. What sweeps lack without them shows later.
+  // Once, after adoption: later rounds lack the privileges that were dropped. What sweeps lack without them shows
+  // later.
   void note_what_is_missing() {
     if (settings_.replay) return;
     const bool is_first = !std::exchange(is_missing_noted_, true);

@@ -20,8 +20,8 @@
 
 #include "collector.hpp"
 #include "lab/attached.hpp"
-#include "lab/sockets.hpp"
 #include "lab/lab.hpp"
+#include "lab/sockets.hpp"
 #include "placed_test.hpp"
 #include "requirements.hpp"
 #include "system.hpp"
@@ -108,8 +108,9 @@ class SweepFault : public lab::PlacedTest {
     return source;
   }
   static std::size_t swept(const lab::Collector& collected, std::uint64_t cookie) {
-    return static_cast<std::size_t>(std::ranges::count_if(
-        collected.of(cookie, tcpinfo::Event::kSample), [](const auto& record) { return record.swept().value_or(0) == 1; }));
+    return static_cast<std::size_t>(
+        std::ranges::count_if(collected.of(cookie, tcpinfo::Event::kSample),
+                              [](const auto& record) { return record.swept().value_or(0) == 1; }));
   }
   static tcpinfo::Capability sweep_of(const tcpinfo::Source& source) {
     const auto all = source.capabilities();
@@ -157,7 +158,8 @@ TEST_F(SweepFault, WithoutItsIteratorPassesSampleEveryoneAlsoInOtherNamespaces) 
 
     const auto statistics = source->statistics();
     EXPECT_EQ(statistics.emitted, statistics.delivered);
-  }).join();
+  })
+      .join();
   over = true;
   others.join();
 }

@@ -54,7 +54,9 @@ class TCPINFO_EXPORT Privileges {
   /// Those in effect in the calling thread.
   static Privileges effective() noexcept;
 
-  constexpr bool contains(Privilege privilege) const noexcept { return (bits_ & bit(static_cast<int>(privilege))) != 0; }
+  constexpr bool contains(Privilege privilege) const noexcept {
+    return (bits_ & bit(static_cast<int>(privilege))) != 0;
+  }
   constexpr bool empty() const noexcept { return bits_ == 0; }
   constexpr Privileges operator|(Privileges other) const noexcept { return Privileges(bits_ | other.bits_); }
   constexpr Privileges& operator|=(Privileges other) noexcept { return *this = *this | other; }
@@ -69,8 +71,8 @@ class TCPINFO_EXPORT Privileges {
   ///
   /// **Capabilities belong to a thread** (capabilities(7)): other threads that exist keep theirs, and those that this
   /// one starts later have what is left. So call it before the program starts its threads, or in each of them (libpsx,
-  /// which is to do so in all, knows none that std::thread started). A program that the thread executes gets new ones if
-  /// its user is root or its file has some: see forbid_new_privileges(). The identity does not change: root without
+  /// which is to do so in all, knows none that std::thread started). A program that the thread executes gets new ones
+  /// if its user is root or its file has some: see forbid_new_privileges(). The identity does not change: root without
   /// capabilities still owns root's files.
   ///
   /// Throws Error: the kernel refuses capset(2), as under a seccomp filter; then nothing has changed.
