@@ -712,7 +712,7 @@ Capabilities SockopsSource::capabilities() const {
         "network namespaces: this kernel refuses iter/bpf_sk_storage_map, which comes to the cgroup's alone (" +
         std::generic_category().message(impl_->refusal) + ")";
   if (samples && !not_seen.empty())
-    detail += "; of the network namespaces " + not_seen + ": such connections there have no samples";
+    detail += "; of the network namespaces " + not_seen + "; such connections there have no samples";
   result.push_back({"sweep", samples && not_seen.empty(), detail});
   if (impl_->attach_link)
     impl_->adoption.describe(result);

@@ -7,9 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include <tcpinfo/error.hpp>
+
+namespace CLI {
+class App;  // its header takes as long to compile as all of the others together
+}
 
 namespace cli {
 

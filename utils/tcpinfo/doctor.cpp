@@ -24,6 +24,7 @@
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
 #include <zlib.h>
+#include <CLI/CLI.hpp>
 
 #include <tcpinfo/tcpinfo.hpp>
 

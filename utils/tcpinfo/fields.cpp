@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <rapidjson/prettywriter.h>
 #include <rapidjson/stringbuffer.h>
+#include <CLI/CLI.hpp>
 
 #include <tcpinfo/record.hpp>
 

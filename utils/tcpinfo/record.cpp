@@ -192,7 +192,8 @@ Exit record(const Arguments& given) {
   if (given.rotate_size || given.rotate_time) settings.keep |= {tcpinfo::Privilege::kDacOverride};
   Recorder recorder(recording_options(given, settings),
                     settings.owners ? std::optional(owners_of(settings.cgroup)) : std::nullopt);
-  const auto result = run_stream(settings, [&] { return open(settings); }, recorder);
+  const auto result = run_stream(
+      settings, [&] { return open(settings); }, recorder);
   recorder.conclude();
   return result;
 }

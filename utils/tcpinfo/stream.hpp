@@ -10,8 +10,6 @@
 #include <optional>
 #include <string>
 
-#include <CLI/CLI.hpp>
-
 #include <tcpinfo/tcpinfo.hpp>
 
 #include "command.hpp"

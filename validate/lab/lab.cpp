@@ -181,10 +181,37 @@ void Netns::run(const std::function<void()>& function) const {
   function();
 }
 
+Resident::Resident(const Netns& netns) {
+  std::promise<void> entered;
+  auto is_inside = entered.get_future();
+  thread_ = std::thread([&netns, entered = std::move(entered), over = over_.get_future()]() mutable {
+    try {
+      netns.run([&] {
+        entered.set_value();
+        over.wait();
+      });
+    } catch (...) {
+      entered.set_exception(std::current_exception());
+    }
+  });
+  try {
+    is_inside.get();
+  } catch (...) {
+    thread_.join();
+    throw;
+  }
+}
+
+Resident::~Resident() {
+  over_.set_value();
+  thread_.join();
+}
+
 namespace {
 
 void connect(const Netns& a, const std::string& a_device, const Netns& b, const std::string& b_device) {
-  run_command({"ip", "link", "add", a_device, "netns", a.name(), "type", "veth", "peer", "name", b_device, "netns", b.name()});
+  run_command(
+      {"ip", "link", "add", a_device, "netns", a.name(), "type", "veth", "peer", "name", b_device, "netns", b.name()});
 }
 
 void set_up_end(const Netns& end, int host) {
@@ -200,8 +227,8 @@ void shape(const Netns& netns, const std::string& device, const LinkOptions& opt
   // a few packets are the least that works.
   const auto burst = std::max(options.rate_mbit * 1e6 / 8 / 1000, 10000.0);
   run_command({"tc", "-n", netns.name(), "qdisc", "add", "dev", device, "root", "tbf", "rate",
-       fmt::format("{:.0f}bit", options.rate_mbit * 1e6), "burst", fmt::format("{:.0f}", burst), "latency",
-       fmt::format("{}ms", options.queue.count())});
+               fmt::format("{:.0f}bit", options.rate_mbit * 1e6), "burst", fmt::format("{:.0f}", burst), "latency",
+               fmt::format("{}ms", options.queue.count())});
 }
 
 }  // namespace

@@ -6,9 +6,11 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "lab/fd.hpp"
@@ -59,6 +61,18 @@ class Netns {
 
  private:
   std::string name_;
+};
+
+/// A thread of this process that does nothing in a namespace. Who looks for the namespaces of a cgroup's threads finds it.
+class Resident {
+ public:
+  explicit Resident(const Netns& netns);
+  ~Resident();
+  Resident(const Resident&) = delete;
+
+ private:
+  std::promise<void> over_;
+  std::thread thread_;
 };
 
 struct LinkOptions {

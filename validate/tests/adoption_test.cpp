@@ -962,24 +962,24 @@ TEST_F(Adoption, OneThatWasUntrackedIsAdoptedWhenThereIsMemory) {
 // Its sockets are in a namespace that the process itself is not in.
 TEST_F(Adoption, ConnectionsInTheNamespaceOfAThread) {
   const lab::Netns elsewhere("tcpinfo-test");
-  std::atomic<std::uint64_t> cookie = 0;
-  std::atomic<bool> over = false;
   const lab::InCgroup in(cgroup);
-  std::thread thread([&] {
-    elsewhere.run([&] {
-      const auto pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
-      cookie = pair.client.cookie();
-      while (!over) std::this_thread::sleep_for(1ms);
-    });
+  const lab::Resident resident(elsewhere);
+  lab::Pair pair;
+  elsewhere.run([&] { pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4); });
+  Watch watch(options());
+  EXPECT_TRUE(watch.until([&] { return watch.has(pair.client.cookie(), Event::kAdopted); }, 3s));
+  EXPECT_TRUE(capabilities(watch.source()).at("network_namespaces").available);
+}
+
+// As its own namespace, wherever it is driven: a process may make its sockets, and the source, before it moves.
+TEST_F(Adoption, ConnectionsInTheNamespaceInWhichTheSourceWasOpened) {
+  std::optional<lab::Pair> pair;
+  std::optional<Watch> watch;
+  inside([&] {
+    pair = lab::connected(lab::listen(Ip::kV4), Ip::kV4);
+    watch.emplace(options());
   });
-  while (cookie == 0) std::this_thread::sleep_for(1ms);
-  {
-    Watch watch(options());
-    EXPECT_TRUE(watch.until([&] { return watch.has(cookie, Event::kAdopted); }, 3s));
-    EXPECT_TRUE(capabilities(watch.source()).at("network_namespaces").available);
-  }
-  over = true;
-  thread.join();
+  EXPECT_TRUE(watch->until([&] { return watch->has(pair->client.cookie(), Event::kAdopted); }, 3s));
 }
 
 // No descriptor is left for the namespaces: the error is told, each second it is tried again.

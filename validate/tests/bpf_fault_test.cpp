@@ -6,7 +6,6 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -127,20 +126,14 @@ class SweepFault : public lab::PlacedTest {
 
 TEST_F(SweepFault, WithoutItsIteratorPassesSampleEveryoneAlsoInOtherNamespaces) {
   const lab::Netns elsewhere("tcpinfo-test");
-  std::atomic<std::uint64_t> their_client = 0;
-  std::atomic<bool> over = false;
   const lab::InCgroup in(cgroup);
-  std::thread others([&] {
-    elsewhere.run([&] {
-      const auto pair = lab::connected(lab::listen(lab::Ip::kV4), lab::Ip::kV4);
-      their_client = pair.client.cookie();
-      while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    });
-  });
+  const lab::Resident resident(elsewhere);
   std::thread([&] {  // whose privileges end with it
     const auto source = open(options());
     const auto pair = lab::connected(lab::listen(lab::Ip::kV6), lab::Ip::kV6);
-    while (their_client == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lab::Pair their_pair;
+    elsewhere.run([&] { their_pair = lab::connected(lab::listen(lab::Ip::kV4), lab::Ip::kV4); });
+    const auto their_client = their_pair.client.cookie();
     lab::Collector collected(*source);
     EXPECT_TRUE(collected.until([&] {
       return swept(collected, pair.client.cookie()) > 2 && swept(collected, pair.server.cookie()) > 2 &&
@@ -160,8 +153,6 @@ TEST_F(SweepFault, WithoutItsIteratorPassesSampleEveryoneAlsoInOtherNamespaces) 
     EXPECT_EQ(statistics.emitted, statistics.delivered);
   })
       .join();
-  over = true;
-  others.join();
 }
 
 TEST_F(SweepFault, WithoutItsIteratorAPassWaitsForRoomInTheRing) {

@@ -161,7 +161,9 @@ class Play {
   Play(std::uint64_t seed, bool all_on, const lab::Cgroup& cgroup, Report& report)
       : report_(report),
         cgroup_id_(tcpinfo::cgroup_id(cgroup.path())),
-        batch_(seed, all_on, kConnections, [this] { sweeps_->drain(); }) {
+        batch_(seed, all_on, kConnections, [this] { sweeps_->drain(); }),
+        in_a_(batch_.a()),
+        in_b_(batch_.b()) {
     tcpinfo::SockopsOptions sockops;
     sockops.cgroup = cgroup.path();
     sockops.interval = 1ms;
@@ -418,6 +420,7 @@ class Play {
   std::uint64_t cgroup_id_;
   std::unique_ptr<Watcher> sweeps_;  // used by the batch while it plays
   states::Batch batch_;
+  lab::Resident in_a_, in_b_;  // where a sweep has to go by passes, these tell the way
   std::vector<Watcher> diag_, iter_;
   std::vector<std::uint64_t> netns_cookies_;
   std::map<std::uint64_t, std::uint64_t> subflows_;  // MPTCP sockets' cookies, and their first subflows'

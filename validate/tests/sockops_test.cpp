@@ -12,6 +12,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -554,6 +555,9 @@ TEST_F(Sockops, LostRecordsAreCountedWithARingOfOnePage) {
     for (int i = 0; i < kConnections; ++i) {  // the consumer is stopped
       auto pair = lab::connected(listener, Ip::kV4);
       pair.client.abort();
+      char byte;  // the reset is there before the other end closes, which would be transitions more
+      ASSERT_EQ(recv(pair.server.fd(), &byte, 1, 0), -1);
+      ASSERT_EQ(errno, ECONNRESET);
     }
     Collector collected(source);
     collected.drain();
