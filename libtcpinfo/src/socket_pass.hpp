@@ -42,14 +42,8 @@ class SocketPass {
   Progress step();
   void reset() noexcept;
 
-  /// Namespaces that this pass, or the last one, could not enter.
-  std::size_t unvisited() const noexcept { return unvisited_; }
-  /// Threads whose namespace was not shown.
-  std::size_t unshown() const noexcept { return unshown_; }
-  /// Threads that have no number here.
-  std::size_t hidden() const noexcept { return hidden_; }
   bool came_everywhere() const noexcept { return unvisited_ + unshown_ + hidden_ == 0; }
-  /// What it did not come to, with the privilege that is missing; empty: nothing.
+  /// What this pass, or the last one, did not come to, with the privilege that is missing; empty: nothing.
   std::string not_seen() const;
 
  private:
@@ -64,7 +58,9 @@ class SocketPass {
   std::optional<Netns> own_;
   std::size_t next_ = 0;                     // 0: own_; else of threads_, from 1 on
   std::set<std::pair<dev_t, ino_t>> known_;  // namespaces that this pass came to
-  std::size_t unvisited_ = 0, unshown_ = 0, hidden_ = 0;
+  std::size_t unvisited_ = 0;                // namespaces that could not be entered
+  std::size_t unshown_ = 0;                  // threads whose namespace was not shown
+  std::size_t hidden_ = 0;                   // threads that have no number here
   TcpIterator iterator_;
 };
 

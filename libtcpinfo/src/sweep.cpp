@@ -45,7 +45,9 @@ std::error_code Sweep::begin() noexcept {
 
 std::error_code Sweep::step() noexcept try {
   if (!link_) {
-    running_ = pass_.step() != SocketPass::Progress::kOver;
+    auto progress = SocketPass::Progress::kPaused;
+    while (progress == SocketPass::Progress::kPaused) progress = pass_.step();
+    running_ = progress != SocketPass::Progress::kOver;
     return {};
   }
   // The program writes to the rings, not to the reader.
