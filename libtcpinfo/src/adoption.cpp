@@ -17,12 +17,13 @@ std::error_code code_of(int error) noexcept { return {error, std::generic_catego
 
 }  // namespace
 
-void Adoption::attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode, bool adopts) noexcept {
+void Adoption::attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode, bool adopts,
+                      ThreadNamespaces* remembered) noexcept {
   programs_ = programs;
   mode_ = mode;
   adopts_ = adopts;
   try {
-    pass_error_ = code_of(pass_.attach(programs_.pass, cgroup));
+    pass_error_ = code_of(pass_.attach(programs_.pass, cgroup, remembered));
   } catch (const std::system_error& error) {
     pass_error_ = error.code();
   } catch (...) {

@@ -27,7 +27,9 @@ class Adoption {
   /// Before the sock_ops program: the tracepoint has to be there when it begins. Of what fails here the source can do
   /// without, and describe() tells it.
   /// Where connections are not adopted, the passes only bring back and take back flags.
-  void attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode, bool adopts) noexcept;
+  /// `remembered`: see SocketPass.
+  void attach(const Programs& programs, const std::filesystem::path& cgroup, Mode mode, bool adopts,
+              ThreadNamespaces* remembered) noexcept;
 
   /// A round of passes. The step() that follows begins it.
   void begin() noexcept;

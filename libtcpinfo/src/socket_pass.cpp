@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -28,8 +29,9 @@ bool has_ended(int error) noexcept { return error == ENOENT || error == ESRCH; }
 
 }  // namespace
 
-int SocketPass::attach(const bpf_program* program, const std::filesystem::path& cgroup) {
+int SocketPass::attach(const bpf_program* program, const std::filesystem::path& cgroup, ThreadNamespaces* remembered) {
   cgroup_ = cgroup;
+  remembered_ = remembered;
   own_.emplace("");
   if (int error = sys::fault(std::string("attach ") + purpose_)) return error;
   link_.reset(bpf_program__attach_iter(program, nullptr));
@@ -64,27 +66,33 @@ void SocketPass::find_threads() {
     return true;
   });
   if (error && error != ENOENT) throw_error(error, "read the cgroups below " + cgroup_.string());
+  if (!remembered_) return;
+  std::ranges::sort(threads_);
+  std::erase_if(*remembered_, [&](const auto& thread) { return !std::ranges::binary_search(threads_, thread.first); });
 }
 
 // Begins to read in the next namespace, if this pass was not there yet.
 void SocketPass::enter_next() {
-  std::pair<dev_t, ino_t> id;
+  NetnsId id;
   std::string path;
-  if (next_ == 0) {
+  if (const auto at = next_++; at == 0) {
     id = own_->id();
   } else {
-    const auto thread = threads_[next_ - 1];
+    const auto thread = threads_[at - 1];
     path = "/proc/" + std::to_string(thread) + "/ns/net";
     struct stat status {};
-    if (::stat(path.c_str(), &status) != 0) {
+    if (::stat(path.c_str(), &status) == 0) {
+      id = {status.st_dev, status.st_ino};
+      if (remembered_) (*remembered_)[thread] = id;
+    } else {
       // With hidepid= a process of others is in no /proc, yet a signal finds it.
-      if (!has_ended(errno) || (::kill(thread, 0) != 0 && errno == EPERM)) ++unshown_;
-      ++next_;
-      return;
+      const bool is_there = !has_ended(errno) || (::kill(thread, 0) != 0 && errno == EPERM);
+      const bool is_remembered = is_there && remembered_ && remembered_->contains(thread);
+      if (is_there && !is_remembered) ++unshown_;
+      if (!is_remembered) return;
+      id = remembered_->at(thread);
     }
-    id = {status.st_dev, status.st_ino};
   }
-  ++next_;
   if (!known_.insert(id).second) return;
   int error = sys::fault(std::string("begin ") + purpose_);
   const auto open = [&]() noexcept {

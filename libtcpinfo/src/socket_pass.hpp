@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,13 @@
 
 namespace tcpinfo {
 
+/// By device and inode.
+using NetnsId = std::pair<dev_t, ino_t>;
+
+/// In which namespaces threads are. Who may not look any more, as after privileges were dropped, takes it that they are
+/// where they were.
+using ThreadNamespaces = std::unordered_map<pid_t, NetnsId>;
+
 /// Passes of an iter/tcp program over the sockets of the network namespace in which it was attached, where a process
 /// may have made its sockets before it moved, and of each that a thread of a cgroup is in.
 class SocketPass {
@@ -26,8 +34,9 @@ class SocketPass {
   /// `purpose`, as "adoption", is for errors and for faults: "attach PURPOSE", "begin PURPOSE".
   explicit SocketPass(const char* purpose) noexcept : purpose_(purpose) {}
 
-  /// An errno, or 0. Throws std::system_error: the namespace of this thread cannot be opened.
-  int attach(const bpf_program* program, const std::filesystem::path& cgroup);
+  /// `remembered`, if any, may be shared by passes over the same cgroup, one of which runs at a time. An errno, or 0.
+  /// Throws std::system_error: the namespace of this thread cannot be opened.
+  int attach(const bpf_program* program, const std::filesystem::path& cgroup, ThreadNamespaces* remembered);
   bool is_attached() const noexcept { return static_cast<bool>(link_); }
   void detach() noexcept;
 
@@ -54,13 +63,14 @@ class SocketPass {
   std::filesystem::path cgroup_;
   bpf::Link link_;
   bool fresh_ = false;
+  ThreadNamespaces* remembered_ = nullptr;
   std::vector<pid_t> threads_;  // of the cgroup
   std::optional<Netns> own_;
-  std::size_t next_ = 0;                     // 0: own_; else of threads_, from 1 on
-  std::set<std::pair<dev_t, ino_t>> known_;  // namespaces that this pass came to
-  std::size_t unvisited_ = 0;                // namespaces that could not be entered
-  std::size_t unshown_ = 0;                  // threads whose namespace was not shown
-  std::size_t hidden_ = 0;                   // threads that have no number here
+  std::size_t next_ = 0;       // 0: own_; else of threads_, from 1 on
+  std::set<NetnsId> known_;    // namespaces that this pass came to
+  std::size_t unvisited_ = 0;  // namespaces that could not be entered
+  std::size_t unshown_ = 0;    // threads whose namespace was not shown
+  std::size_t hidden_ = 0;     // threads that have no number here
   TcpIterator iterator_;
 };
 

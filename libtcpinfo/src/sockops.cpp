@@ -114,7 +114,8 @@ struct SockopsSource::Impl {
   std::optional<ring::Ring> bell;
   ring::Rings rings;
   Adoption adoption;
-  int refusal = 0;  // the kernel's error where it takes no program that comes to the tagged sockets alone
+  int refusal = 0;              // the kernel's error where it takes no program that comes to the tagged sockets alone
+  ThreadNamespaces remembered;  // where sweeps need to know
   Sweep sweeps;
   bpf::Link creator_link;
   bpf::Link attach_link;
@@ -342,14 +343,14 @@ void SockopsSource::Impl::make_rings(__u32 cpus) {
 
 void SockopsSource::Impl::attach() {
   if (options.mode != Mode::kClose) {
-    const int error = refusal ? sweeps.attach_to_all(skeleton->progs.tcpinfo_sweep_all, options.cgroup)
+    const int error = refusal ? sweeps.attach_to_all(skeleton->progs.tcpinfo_sweep_all, options.cgroup, &remembered)
                               : sweeps.attach(skeleton->progs.tcpinfo_sweep, bpf_map__fd(skeleton->maps.connections));
     if (error) bpf::fail(error, "attach the sweep", bpf::way_out_of(error, kCapabilities));
   }
 
   static_assert(sizeof(skeleton->bss->adoption) == sizeof(tcpinfo_adoption));
   adoption.attach({skeleton->progs.tcpinfo_adopt, skeleton->progs.tcpinfo_transition, &skeleton->bss->adoption},
-                  options.cgroup, options.mode, options.adopt);
+                  options.cgroup, options.mode, options.adopt, refusal ? &remembered : nullptr);
 
   // Last: from here on records are made.
   sys::Fd directory;

@@ -21,8 +21,9 @@ int Sweep::attach(const bpf_program* program, int tagged_sockets) noexcept {
   return link_ ? 0 : errno;
 }
 
-int Sweep::attach_to_all(const bpf_program* program, const std::filesystem::path& cgroup) {
-  return pass_.attach(program, cgroup);
+int Sweep::attach_to_all(const bpf_program* program, const std::filesystem::path& cgroup,
+                         ThreadNamespaces* remembered) {
+  return pass_.attach(program, cgroup, remembered);
 }
 
 void Sweep::detach() noexcept {

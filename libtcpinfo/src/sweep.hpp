@@ -19,7 +19,7 @@ class Sweep {
  public:
   /// An errno, or 0.
   int attach(const bpf_program* program, int tagged_sockets) noexcept;
-  int attach_to_all(const bpf_program* program, const std::filesystem::path& cgroup);
+  int attach_to_all(const bpf_program* program, const std::filesystem::path& cgroup, ThreadNamespaces* remembered);
   bool is_attached() const noexcept { return link_ || pass_.is_attached(); }
   void detach() noexcept;
 
