@@ -144,7 +144,8 @@ TEST_F(SweepFault, WithoutItsIteratorPassesSampleEveryoneAlsoInOtherNamespaces) 
 
     tcpinfo::Privileges::drop({});
     EXPECT_TRUE(collected.until([&] { return !sweep_of(*source).available; })) << "after privileges were dropped";
-    EXPECT_THAT(sweep_of(*source).detail, testing::HasSubstr("1 of the cgroup's could not be entered: needs CAP_SYS_ADMIN"));
+    EXPECT_THAT(sweep_of(*source).detail,
+                testing::HasSubstr("1 of the cgroup's could not be entered: needs CAP_SYS_ADMIN"));
     const auto ours = swept(collected, pair.server.cookie()), theirs = swept(collected, their_client);
     EXPECT_TRUE(collected.until([&] { return swept(collected, pair.server.cookie()) > ours + 2; }));
     EXPECT_EQ(swept(collected, their_client), theirs);
