@@ -409,6 +409,7 @@ class Load {
       if (thread.joinable()) thread.join();
   }
   const std::vector<Life>& lives() const { return lives_; }
+  std::size_t made() const { return made_; }
 
  private:
   void run(unsigned seed, std::chrono::microseconds longest) {
@@ -437,6 +438,7 @@ class Load {
     };
     while (!over_) {
       auto pair = lab::connected(listener, Ip::kV4);
+      ++made_;
       const auto now = Clock::now();
       Life client{pair.client.cookie(), now, {}}, server{pair.server.cookie(), now, {}};
       const auto time = std::chrono::microseconds(rand_r(&seed) % static_cast<unsigned>(longest.count()));
@@ -454,6 +456,7 @@ class Load {
   }
 
   std::atomic<bool> over_ = false;
+  std::atomic<std::size_t> made_ = 0;
   std::mutex mutex_;
   std::vector<Life> lives_;
   std::vector<std::thread> threads_;
@@ -476,7 +479,9 @@ TEST_F(Adoption, AttachedToABusyCgroupInALoopNoConnectionIsWithoutARecord) {
         chosen.ring_bytes = chosen.life_cycle_ring_bytes = std::size_t{16} << 20;
         Watch watch(chosen);
         Attached one{Clock::now(), {}, {}};
+        const auto made = load.made();
         watch.during(std::chrono::milliseconds(2 + round * 7 % kRounds * 2));  // short and long ones in turn
+        watch.until([&] { return load.made() >= made + 40; });                 // also where that takes seconds
         one.until = Clock::now();
         if (mode == Mode::kClose) watch.during(300ms);  // the last FINs are on their way
         watch.drain_all();
