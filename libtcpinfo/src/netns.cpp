@@ -42,15 +42,12 @@ Netns::Netns(const std::string& path) : path_(path.empty() ? kHere : path) {
                         : open_namespace("open network namespace", path, "open network namespace " + path,
                                          "list them with ip netns");
   struct stat status {};
-  if (fstat(there_.get(), &status) == 0) {
-    device_ = status.st_dev;
-    inode_ = status.st_ino;
-  }
+  if (fstat(there_.get(), &status) == 0) id_ = {status.st_dev, status.st_ino};
 }
 
 bool Netns::is_here() const noexcept {
   struct stat status {};
-  return stat(kHere, &status) == 0 && status.st_dev == device_ && status.st_ino == inode_;
+  return stat(kHere, &status) == 0 && NetnsId{status.st_dev, status.st_ino} == id_;
 }
 
 sys::Fd Netns::enter() const {

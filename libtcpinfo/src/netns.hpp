@@ -11,6 +11,9 @@
 
 namespace tcpinfo {
 
+/// By device and inode.
+using NetnsId = std::pair<dev_t, ino_t>;
+
 /// A network namespace to do something in: what is made there (a netlink socket, an iterator) sees its sockets.
 class Netns {
  public:
@@ -18,8 +21,7 @@ class Netns {
   /// opened.
   explicit Netns(const std::string& path);
 
-  /// Its device and inode, by which it is known.
-  std::pair<dev_t, ino_t> id() const noexcept { return {device_, inode_}; }
+  NetnsId id() const noexcept { return id_; }
 
   /// Calls `function` with this thread inside, and comes back; a thread that is there already needs no privilege.
   /// Throws Error: the namespace cannot be entered (EINVAL: the file is no network namespace; EPERM: needs
@@ -39,8 +41,7 @@ class Netns {
 
   std::string path_;
   sys::Fd there_;
-  dev_t device_ = 0;
-  ino_t inode_ = 0;
+  NetnsId id_{};
 };
 
 }  // namespace tcpinfo

@@ -20,9 +20,6 @@
 
 namespace tcpinfo {
 
-/// By device and inode.
-using NetnsId = std::pair<dev_t, ino_t>;
-
 /// In which namespaces threads are. Who may not look any more, as after privileges were dropped, takes it that they are
 /// where they were.
 using ThreadNamespaces = std::unordered_map<pid_t, NetnsId>;

@@ -268,6 +268,8 @@ TEST_F(RecordCommand, RealTimeReplayTakesItsTime) {
 }
 
 TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
+  // An emulated processor keeps no time, and makes few connections.
+  const bool keeps_time = !std::getenv("TCPINFO_GUEST");
   std::mt19937 random(20260131);
   int held_up = 0;
   for (int round = 0; round < 6;) {
@@ -302,7 +304,7 @@ TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
       continue;
     }
     // Nothing within is missing: where the recording ends is the only place that can lack something.
-    if (!std::getenv("TCPINFO_GUEST")) {  // an emulated processor keeps no time, and makes few connections
+    if (keeps_time) {
       EXPECT_LE(killed_ns - oldest_missing, 1'000'000'000u) << "round " << round;
       EXPECT_GT(due, 100u);
     }
@@ -312,6 +314,7 @@ TEST_F(RecordCommand, KilledAtAnyMomentItLosesTheLastSecondAtMost) {
     EXPECT_THAT(replayed.err, HasSubstr("cut off"));
     ++round;
   }
+  if (!keeps_time) GTEST_SKIP() << "an emulated processor keeps no promise about time; what else there is held";
 }
 
 TEST_F(RecordCommand, AFullDiskIsAccountedForExactlyAndRecordingGoesOn) {
